@@ -1,0 +1,43 @@
+#include "environment.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const allowed[] = {
+	"OPENSHELL_SANDBOX_ID", "OPENSHELL_SANDBOX", "OPENSHELL_ENDPOINT", "OPENSHELL_SSH_SOCKET_PATH",
+	"OPENSHELL_MAIN_PROCESS_SPEC", "OPENSHELL_USER_ENVIRONMENT", "OPENSHELL_TELEMETRY_ENABLED",
+	"OPENSHELL_NETWORK_RUNTIME_CAPABILITIES", "OPENSHELL_TLS_CA", "OPENSHELL_TLS_CERT", "OPENSHELL_TLS_KEY",
+	"OPENSHELL_K8S_SA_TOKEN_FILE", "OPENSHELL_SANDBOX_TOKEN_FILE", "OPENSHELL_SANDBOX_TOKEN",
+	"OPENSHELL_GATEWAY_TLS_SERVER_NAME", "OPENSHELL_OCI_IMAGE_USER", "OPENSHELL_SANDBOX_UID", "OPENSHELL_SANDBOX_GID",
+	"OPENSHELL_LOG_LEVEL", "OPENSHELL_CONTAINER_IMAGE", "OPENSHELL_PROVIDER_SPIFFE_WORKLOAD_API_SOCKET",
+	"OPENSHELL_SUPERVISOR_TOPOLOGY", "OPENSHELL_NETWORK_ENFORCEMENT_MODE", "OPENSHELL_SIDECAR_CONTROL_SOCKET",
+	"OPENSHELL_PROXY_TLS_DIR", "OPENSHELL_NETWORK_BINARY_IDENTITY", "OPENSHELL_POLICY_RULES", "OPENSHELL_POLICY_DATA",
+	"OPENSHELL_INFERENCE_ROUTES", "OPENSHELL_POLICY_POLL_INTERVAL_SECS", "OPENSHELL_DENIAL_FLUSH_INTERVAL_SECS",
+	"OPENSHELL_ACTIVITY_FLUSH_INTERVAL_SECS", "OPENSHELL_ROUTE_REFRESH_INTERVAL_SECS", "OPENSHELL_LOG_PUSH_LEVEL",
+	"OPENSHELL_REQUIRE_RUNTIME_PID_LIMIT",
+};
+
+void environment_for_supervisor(char *const inherited[], const struct home *home, char *out[SUPERVISOR_ENV_MAX])
+{
+	static char openssl[PATH_MAX + 64], self[PATH_MAX + 64];
+	size_t count = 0;
+
+	for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) {
+		size_t length = strlen(allowed[i]);
+		for (char *const *variable = inherited; *variable; variable++)
+			if (!strncmp(*variable, allowed[i], length) && (*variable)[length] == '=') {
+				out[count++] = *variable;
+				break; /* the first one counts, as getenv(3) has it */
+			}
+	}
+	/* OpenSSL would otherwise read the file that its build baked in, which the image could supply. */
+	snprintf(openssl, sizeof openssl, "OPENSSL_CONF=%s/openssl.cnf", home->libraries);
+	snprintf(self, sizeof self, "OPENSHELL_INIT_LAUNCHER=%s", home->self);
+	out[count++] = openssl;
+	out[count++] = self;
+	/* No passwd look-up for a home directory (NSS would load the image's libraries), no zone files. */
+	out[count++] = (char *)"HOME=/nonexistent";
+	out[count++] = (char *)"TZ=UTC";
+	out[count++] = (char *)"PATH=/nonexistent";
+	out[count] = NULL;
+}

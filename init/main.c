@@ -1,0 +1,27 @@
+/* openshell-sandbox: the entrypoint of a sandbox, and the tools that only C can be. */
+#include "copy_self.h"
+#include "exec.h"
+#include "probe.h"
+#include "report.h"
+#include "run.h"
+
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+int main(int argc, char *argv[])
+{
+	if (argc >= 2 && !strcmp(argv[1], "exec"))
+		return exec_main();
+	if (argc >= 2 && !strcmp(argv[1], "probe"))
+		return probe_main();
+	if (argc >= 2 && !strcmp(argv[1], "copy-self")) {
+		if (argc != 3) {
+			report("usage: openshell-sandbox copy-self DEST");
+			return EXIT_USAGE_ERROR;
+		}
+		return copy_self_main(argv[2]);
+	}
+	return run_main(argv + 1, environ);
+}
