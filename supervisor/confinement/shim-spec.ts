@@ -1,0 +1,52 @@
+import type { ConfinementPlan } from './plan.ts';
+
+/** What to run inside the confinement. */
+export interface Launch {
+  readonly argv: readonly string[];
+  readonly cwd: string | undefined;
+  readonly environment: ReadonlyMap<string, string>;
+}
+
+/** Bounds on the workload's resources; `undefined` leaves what the container has. */
+export interface ResourceLimits {
+  readonly openFiles: number | undefined;
+  readonly processes: number | undefined;
+  /** 0..1000; above the supervisor's, so that the kernel takes the workload first. */
+  readonly oomScoreAdj: number;
+}
+
+/**
+ * Encodes the specification that `openshell-sandbox exec` reads (init/spec.h): NUL-terminated records
+ * of "word value". A NUL inside a value cannot be expressed to execve(2) either, so it throws.
+ */
+export function encodeShimSpec(
+  plan: ConfinementPlan,
+  launch: Launch,
+  limits: ResourceLimits,
+  protectedPids: readonly number[],
+): Buffer {
+  const records: string[] = [`fence ${plan.fence.kind}`];
+  if (plan.files.kind === 'landlock') {
+    const { rules, abi } = plan.files;
+    records.push(`landlock ${rules.compatibility}`, `landlock-abi-max ${abi}`);
+    for (const path of rules.readOnly) records.push(`read-only ${path}`);
+    for (const path of rules.readWrite) records.push(`read-write ${path}`);
+  } else {
+    records.push('landlock off');
+  }
+  if (plan.identity !== undefined) {
+    records.push(`uid ${plan.identity.uid}`, `gid ${plan.identity.gid}`);
+    for (const group of plan.identity.groups) records.push(`group ${group}`);
+  }
+  for (const pid of protectedPids) records.push(`protect ${pid}`);
+  if (limits.openFiles !== undefined) records.push(`nofile ${limits.openFiles}`);
+  if (limits.processes !== undefined) records.push(`nproc ${limits.processes}`);
+  records.push(`oom-score-adj ${limits.oomScoreAdj}`);
+  if (launch.cwd !== undefined) records.push(`cwd ${launch.cwd}`);
+  for (const [name, value] of launch.environment) records.push(`env ${name}=${value}`);
+  for (const argument of launch.argv) records.push(`arg ${argument}`);
+  records.push('end');
+  for (const record of records)
+    if (record.includes('\0')) throw new RangeError(`a NUL byte in the workload's ${record.split(' ', 1)[0]}`);
+  return Buffer.from(`${records.join('\0')}\0`, 'utf8');
+}
