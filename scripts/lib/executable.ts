@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { build } from 'esbuild';
 import { run } from './command.ts';
 import { cached, NODE, ROOT } from './paths.ts';
@@ -59,19 +60,28 @@ const fillCache = async (home: string, version: string): Promise<void> => {
 };
 
 /**
- * Makes the Node single executable `file` of a bundle, without any download. The bundle's name becomes part
- * of it: named through the working directory, the result is the same wherever the checkout lies.
+ * Makes the Node single executable `file` of a bundle, without any download. The bundle's path becomes part
+ * of it, and pkg wants it absolute: a path made from the content alone gives the same bytes in any checkout.
  */
 export const packExecutable = async (bundle: string, file: string): Promise<void> => {
   const home = cached('pkg-home');
   const version = await nodeVersion();
   await fillCache(home, version);
-  const pkg = join(ROOT, 'node_modules/.bin/pkg');
-  const name = `/proc/self/cwd/${basename(bundle)}`;
-  await run(NODE, [pkg, '--sea', name, '-t', `node${version}-linux-x64`, '-o', file], {
-    cwd: dirname(bundle),
-    env: { PATH: process.env.PATH, HOME: home },
-  });
+  const digest = createHash('sha256').update(readFileSync(bundle)).digest('hex').slice(0, 16);
+  const stage = `/tmp/openshell-supervisor-${digest}`;
+  rmSync(stage, { recursive: true, force: true });
+  mkdirSync(stage, { mode: 0o700 });
+  try {
+    const entry = join(stage, 'supervisor.cjs');
+    copyFileSync(bundle, entry);
+    const pkg = join(ROOT, 'node_modules/.bin/pkg');
+    const environment = { PATH: process.env.PATH, HOME: home };
+    await run(NODE, [pkg, '--sea', entry, '-t', `node${version}-linux-x64`, '-o', file], {
+      env: environment,
+    });
+  } finally {
+    rmSync(stage, { recursive: true, force: true });
+  }
 };
 
 /**
