@@ -1,0 +1,130 @@
+import { type IncomingMessage, request as httpRequest, type OutgoingHttpHeaders, type ServerResponse } from 'node:http';
+import type { Intent } from '../../policy/intent.ts';
+import type { EgressPipeline } from '../pipeline.ts';
+import { answerBody, type ProxyAnswer } from '../responses.ts';
+
+/** Fields of one hop, which a proxy must not pass on (RFC 9110, 7.6.1). */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  'connection',
+  'proxy-connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+export interface ForwardTotals {
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+}
+
+function answer(response: ServerResponse, what: ProxyAnswer): void {
+  const body = answerBody(what);
+  response.writeHead(what.status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(body),
+    connection: 'close',
+  });
+  response.end(body);
+}
+
+/** Plain proxying: an absolute-form request for an http URL, one a connection (contract.md, 7.4). */
+export async function handleForward(
+  request: IncomingMessage,
+  response: ServerResponse,
+  pipeline: EgressPipeline,
+  onEnd: (intent: Intent, totals: ForwardTotals) => void,
+  onGranted: (destroy: () => void, generation: number) => void,
+): Promise<void> {
+  const target = request.url ?? '';
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(target)?.[1]?.toLowerCase();
+  if (scheme === undefined || !URL.canParse(target)) {
+    answer(response, {
+      status: 400,
+      error: 'invalid_request_target',
+      detail: 'this is a proxy: send CONNECT host:port, or a request with an absolute http URL',
+    });
+    return;
+  }
+  if (scheme !== 'http') {
+    const detail = scheme === 'https' ? 'use CONNECT for https' : `the scheme ${scheme} is not proxied`;
+    answer(response, { status: 400, error: 'unsupported_proxy_scheme', detail });
+    return;
+  }
+  const url = new URL(target);
+  if (url.username !== '' || url.password !== '') {
+    answer(response, { status: 400, error: 'invalid_request_target', detail: 'the URL must not hold credentials' });
+    return;
+  }
+  const host = url.hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '');
+  const intent: Intent = { host, port: url.port === '' ? 80 : Number(url.port), via: 'forward' };
+  // URL parsing turns 0x7f.1 into 127.0.0.1: judge what the client wrote, not what it was made into.
+  if (!target.toLowerCase().startsWith(`http://${url.host}`) && !target.toLowerCase().startsWith(`http://${url.hostname}`)) {
+    answer(response, { status: 400, error: 'invalid_request_target', detail: 'the host is not in its canonical form' });
+    return;
+  }
+  const granted = await pipeline.open(intent, request.socket);
+  if (!granted.ok) {
+    answer(response, granted.error);
+    return;
+  }
+  const { upstream, generation } = granted.value;
+  onGranted(() => request.socket.destroy(), generation);
+  const outgoing = httpRequest({
+    createConnection: () => upstream,
+    method: request.method ?? 'GET',
+    path: `${url.pathname}${url.search}`,
+    headers: forwardedHeaders(request, url.host),
+    setHost: false,
+  });
+  let received = 0;
+  const finish = (): void => {
+    upstream.destroy();
+    onEnd(intent, { sentBytes: request.socket.bytesRead, receivedBytes: received });
+  };
+  response.once('close', finish);
+  outgoing.once('error', () => {
+    // After the head there is no honest end: cut the connection instead of terminating the body.
+    if (response.headersSent) request.socket.destroy();
+    else answer(response, { status: 502, error: 'upstream_unreachable', detail: `${host} ended without an answer` });
+  });
+  outgoing.once('response', (incoming) => {
+    response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage, backwardHeaders(incoming));
+    incoming.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+    });
+    incoming.once('aborted', () => request.socket.destroy());
+    incoming.once('error', () => request.socket.destroy());
+    incoming.pipe(response);
+  });
+  request.pipe(outgoing);
+}
+
+function forwardedHeaders(request: IncomingMessage, host: string): OutgoingHttpHeaders {
+  const headers = withoutHopByHop(request);
+  headers['host'] = host;
+  headers['via'] = '1.1 openshell-sandbox';
+  headers['connection'] = 'close';
+  return headers;
+}
+
+function backwardHeaders(response: IncomingMessage): OutgoingHttpHeaders {
+  return { ...withoutHopByHop(response), connection: 'close' };
+}
+
+function withoutHopByHop(message: IncomingMessage): OutgoingHttpHeaders {
+  const named = (message.headers.connection ?? '').split(',').map((name) => name.trim().toLowerCase());
+  const headers: Record<string, string | string[]> = Object.create(null);
+  const raw = message.rawHeaders;
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = (raw[i] ?? '').toLowerCase();
+    const value = raw[i + 1] ?? '';
+    if (HOP_BY_HOP.has(name) || named.includes(name)) continue;
+    const before = headers[name];
+    headers[name] = before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value];
+  }
+  return headers;
+}

@@ -1,0 +1,80 @@
+import type { CallerIdentity } from '../../policy/intent.ts';
+import { err, ok, type Result } from '../../result.ts';
+import { ExecutableHashes } from './executable-hash.ts';
+import {
+  holdsSocket,
+  listProcesses,
+  type ProcessFacts,
+  readAncestors,
+  readCommandLine,
+  readProcess,
+} from './process-table.ts';
+import { type Connection, clientInode } from './socket-table.ts';
+
+export interface CallerOptions {
+  /** Where proc is mounted: `/proc`. */
+  readonly proc: string;
+  /** Processes that are never the caller: the supervisor and init. */
+  readonly excluded: ReadonlySet<number>;
+}
+
+/** Tells which process is behind a connection to one of our listeners. */
+export class CallerIdentification {
+  readonly #options: CallerOptions;
+  readonly #hashes = new ExecutableHashes();
+
+  constructor(options: CallerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Identifies the caller, or says why it cannot be: then the connection must be denied. `mainPid` is where
+   * the chain of ancestors ends. A socket that several processes hold counts only if all of them run the
+   * same executable with the same ancestors.
+   */
+  async identify(connection: Connection, mainPid: number): Promise<Result<CallerIdentity, string>> {
+    const { proc } = this.#options;
+    const inode = await clientInode(proc, connection);
+    if (inode === undefined) return err('the socket of the caller is not in /proc/net/tcp');
+    const owners = await this.#owners(inode);
+    if (owners.length === 0) return err('no process that can be read holds the socket of the caller');
+    let identity: CallerIdentity | undefined;
+    for (const owner of owners) {
+      const ancestors = await readAncestors(proc, owner, mainPid);
+      if (identity === undefined) {
+        const changed = await this.#hashes.check(proc, owner.pid, owner.executable);
+        if (changed !== undefined) return err(changed);
+        const cmdline = await readCommandLine(proc, owner.pid);
+        identity = { pid: owner.pid, binary: owner.executable, ancestors, cmdline };
+      } else if (
+        identity.binary !== owner.executable ||
+        !agree(identity.ancestors, ancestors, owner.executable)
+      ) {
+        return err(`different programs share the socket: ${identity.binary} and ${owner.executable}`);
+      }
+      // The pid may have been reused, or the process replaced by execve(2), while we looked.
+      const again = await readProcess(proc, owner.pid);
+      if (again?.startTime !== owner.startTime || again.executable !== owner.executable)
+        return err('the caller ended or changed while it was being identified');
+    }
+    return identity === undefined ? err('the caller is unknown') : ok(identity);
+  }
+
+  async #owners(inode: number): Promise<readonly ProcessFacts[]> {
+    const { proc, excluded } = this.#options;
+    const owners: ProcessFacts[] = [];
+    for (const pid of await listProcesses(proc)) {
+      if (excluded.has(pid) || !(await holdsSocket(proc, pid, inode))) continue;
+      const facts = await readProcess(proc, pid);
+      if (facts !== undefined) owners.push(facts);
+    }
+    return owners;
+  }
+}
+
+/** A forked child of the caller has the caller itself as one more ancestor; that is no disagreement. */
+function agree(first: readonly string[], second: readonly string[], executable: string): boolean {
+  const strip = (ancestors: readonly string[]): string =>
+    ancestors.filter((path) => path !== executable).join('\n');
+  return strip(first) === strip(second);
+}

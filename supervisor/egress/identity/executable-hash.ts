@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+
+const MAX_ENTRIES = 1024;
+
+interface Entry {
+  readonly key: string;
+  readonly digest: string;
+}
+
+/**
+ * Trust on first use for executables (contract.md, 7.5): the SHA-256 of a path is taken when it is first
+ * used; the same path with other contents is denied from then on. At most 1024 paths are remembered;
+ * the next new one is refused, because forgetting an old one would let it change unseen.
+ */
+export class ExecutableHashes {
+  readonly #entries = new Map<string, Entry>();
+
+  /** Checks the file that a process runs. Returns why it must be denied, or undefined. */
+  async check(proc: string, pid: number, path: string): Promise<string | undefined> {
+    const file = `${proc}/${pid}/exe`;
+    const known = this.#entries.get(path);
+    try {
+      const facts = await stat(file, { bigint: true });
+      const key = `${facts.size}:${facts.mtimeNs}:${facts.ctimeNs}:${facts.dev}:${facts.ino}`;
+      if (known?.key === key) return undefined;
+      const digest = await sha256(file);
+      if (known !== undefined && known.digest !== digest)
+        return `the binary ${path} has changed since it was first used`;
+      if (known === undefined && this.#entries.size >= MAX_ENTRIES)
+        return `more than ${MAX_ENTRIES} different binaries have used the network`;
+      this.#entries.set(path, { key, digest });
+      return undefined;
+    } catch {
+      return `the binary ${path} cannot be read`;
+    }
+  }
+}
+
+function sha256(file: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const hash = createHash('sha256');
+    createReadStream(file, { highWaterMark: 256 * 1024 })
+      .on('error', reject)
+      .on('data', (chunk) => hash.update(chunk))
+      .on('end', () => resolve(hash.digest('hex')));
+  });
+}

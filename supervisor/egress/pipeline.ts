@@ -1,0 +1,100 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../clock.ts';
+import type { CallerIdentity, Decision, Intent } from '../policy/intent.ts';
+import { err, ok, type Result } from '../result.ts';
+import { dial, type JudgeAddress, planDestination } from './destination.ts';
+import type { DenialStage, EgressObserver } from './events.ts';
+import type { CallerIdentification } from './identity/caller.ts';
+import type { Resolve } from './resolver.ts';
+import type { ProxyAnswer } from './responses.ts';
+
+export interface PipelineOptions {
+  readonly clock: Clock;
+  readonly callers: CallerIdentification;
+  /** Undefined until the main process runs; before that everything is denied. */
+  readonly mainPid: () => number | undefined;
+  readonly authorize: (intent: Intent, identity: CallerIdentity) => Decision;
+  readonly judgeAddress: JudgeAddress;
+  /** The generation now in force; a grant of an older one is not dialled. */
+  readonly generation: () => number;
+  readonly resolve: Resolve;
+  readonly observe: EgressObserver;
+}
+
+/** An upstream connection that policy has granted. */
+export interface Granted {
+  readonly upstream: Socket;
+  readonly generation: number;
+}
+
+/** intent → caller → decision → destination → dial: the one way out, whatever adapter asks. */
+export class EgressPipeline {
+  readonly #options: PipelineOptions;
+
+  constructor(options: PipelineOptions) {
+    this.#options = options;
+  }
+
+  /** Opens an upstream connection for the client behind `client`, or says what to answer instead. */
+  async open(intent: Intent, client: Socket): Promise<Result<Granted, ProxyAnswer>> {
+    const { mainPid, callers, authorize, judgeAddress, resolve, observe, generation } = this.#options;
+    const denied = (
+      stage: DenialStage,
+      identity: CallerIdentity | undefined,
+      policy: string | undefined,
+      reason: string,
+      error = 'policy_denied',
+    ): Result<never, ProxyAnswer> => {
+      observe({ kind: 'denied', stage, intent, identity, policy, reason });
+      const detail = `${intent.host}:${intent.port} is not allowed by policy`;
+      return err({ status: 403, error, detail: error === 'policy_denied' ? detail : reason, reason });
+    };
+
+    const root = mainPid();
+    if (root === undefined) return denied(intent.via, undefined, undefined, 'the main process does not run yet');
+    const caller = await callers.identify(connectionOf(client), root);
+    if (!caller.ok) return denied(intent.via, undefined, undefined, caller.error);
+    const identity = caller.value;
+    const decision = authorize(intent, identity);
+    if (decision.kind === 'deny') return denied(intent.via, identity, decision.policy, decision.reason);
+    if (decision.inspect)
+      return denied(
+        `${intent.via}-l7-parse-rejection`,
+        identity,
+        decision.policy,
+        'the endpoint asks for request inspection, which this version does not have; use protocol tcp or none to allow it whole',
+        'unsupported_l7_protocol',
+      );
+    const planned = await planDestination(intent.host, intent.port, decision.destination, resolve, judgeAddress);
+    if (!planned.ok) {
+      if (planned.error.kind === 'refused')
+        return denied('ssrf', identity, decision.policy, planned.error.reason, 'ssrf_denied');
+      return this.#failed(intent, identity, decision.policy, planned.error.reason);
+    }
+    if (generation() !== decision.generation)
+      return denied(intent.via, identity, decision.policy, 'the policy changed meanwhile; try again');
+    const dialled = await dial(planned.value, intent.port);
+    if (!dialled.ok) return this.#failed(intent, identity, decision.policy, dialled.error);
+    if (client.destroyed || generation() !== decision.generation) {
+      dialled.value.destroy();
+      return denied(intent.via, identity, decision.policy, 'the policy changed meanwhile; try again');
+    }
+    const address = dialled.value.remoteAddress ?? '';
+    observe({ kind: 'opened', intent, identity, policy: decision.policy, address });
+    return ok({ upstream: dialled.value, generation: decision.generation });
+  }
+
+  #failed(intent: Intent, identity: CallerIdentity, policy: string, reason: string): Result<never, ProxyAnswer> {
+    this.#options.observe({ kind: 'failed', intent, identity, policy, reason });
+    return err({ status: 502, error: 'upstream_unreachable', detail: reason });
+  }
+}
+
+function connectionOf(client: Socket) {
+  return {
+    localAddress: client.localAddress ?? '',
+    localPort: client.localPort ?? 0,
+    remoteAddress: client.remoteAddress ?? '',
+    remotePort: client.remotePort ?? 0,
+  };
+}

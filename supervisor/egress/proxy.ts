@@ -1,0 +1,130 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { Fault } from '../fault.ts';
+import { err, ok, type Result } from '../result.ts';
+import type { Intent } from '../policy/intent.ts';
+import { handleConnect } from './adapters/connect.ts';
+import { handleForward } from './adapters/forward.ts';
+import { EgressPipeline, type PipelineOptions } from './pipeline.ts';
+import { relay } from './relay.ts';
+import { answerText } from './responses.ts';
+
+export interface ExplicitProxyOptions extends PipelineOptions {
+  readonly host: string;
+  readonly port: number;
+  /** At most so many connections at once (default 1024); the next one is answered 503. */
+  readonly maxConnections?: number;
+}
+
+/** A running proxy. */
+export interface ExplicitProxy {
+  readonly host: string;
+  readonly port: number;
+  readonly openConnections: () => number;
+  /** Closes every tunnel that an older policy generation granted (contract.md, 7.9). */
+  closeStale(generation: number): void;
+  stop(): Promise<void>;
+}
+
+const MAX_HEAD_BYTES = 8192;
+const HEAD_TIMEOUT_MS = 15_000;
+
+interface Open {
+  readonly generation: number;
+  readonly destroy: () => void;
+}
+
+/**
+ * Starts the explicit proxy (CONNECT and absolute-form HTTP) on a loopback address. Fails with a Fault of
+ * kind `listen` when the address is taken or not allowed.
+ */
+export async function startExplicitProxy(options: ExplicitProxyOptions): Promise<Result<ExplicitProxy, Fault>> {
+  const pipeline = new EgressPipeline(options);
+  const open = new Set<Open>();
+  const sockets = new Set<Socket>();
+  const limit = options.maxConnections ?? 1024;
+
+  const tunnel = (intent: Intent, client: Socket, upstream: Socket, generation: number): void => {
+    const startedAt = options.clock.monotonic();
+    const entry: Open = { generation, destroy: () => client.destroy() };
+    open.add(entry);
+    relay(client, upstream, (totals) => {
+      open.delete(entry);
+      const durationMs = Math.round(options.clock.monotonic() - startedAt);
+      options.observe({ kind: 'closed', intent, ...totals, durationMs });
+    });
+  };
+
+  const server: Server = createServer(
+    { maxHeaderSize: MAX_HEAD_BYTES, headersTimeout: HEAD_TIMEOUT_MS, requestTimeout: 0, keepAlive: false, insecureHTTPParser: false },
+    (request, response) => {
+      const startedAt = options.clock.monotonic();
+      let entry: Open | undefined;
+      handleForward(
+        request,
+        response,
+        pipeline,
+        (intent, totals) => {
+          if (entry !== undefined) open.delete(entry);
+          const durationMs = Math.round(options.clock.monotonic() - startedAt);
+          options.observe({ kind: 'closed', intent, ...totals, durationMs });
+        },
+        (destroy, generation) => {
+          entry = { generation, destroy };
+          open.add(entry);
+        },
+      ).catch(() => request.socket.destroy());
+    },
+  );
+  server.on('connect', (request, socket, head: Buffer) => {
+    handleConnect(request, socket as Socket, head, pipeline, tunnel).catch(() => socket.destroy());
+  });
+  server.on('connection', (socket: Socket) => {
+    if (sockets.size >= limit) {
+      options.observe({ kind: 'refused', reason: 'too-many-connections' });
+      const detail = `more than ${limit} connections are open`;
+      socket.end(answerText({ status: 503, error: 'too_many_connections', detail }));
+      socket.on('error', () => undefined);
+      socket.destroySoon();
+      return;
+    }
+    socket.setNoDelay(true);
+    socket.allowHalfOpen = true;
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    options.observe({ kind: 'refused', reason: 'malformed' });
+    const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+    const detail = tooLarge ? `the request head exceeds ${MAX_HEAD_BYTES} bytes` : 'the request is malformed';
+    if (socket.writable)
+      socket.end(answerText({ status: tooLarge ? 431 : 400, error: 'invalid_request', detail }));
+    else socket.destroy();
+  });
+
+  const failure = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+    server.once('error', resolve);
+    server.listen({ host: options.host, port: options.port, backlog: 511 }, () => resolve(undefined));
+  });
+  if (failure !== undefined) {
+    const why = failure.code === 'EADDRINUSE' ? 'the address is taken' : (failure.code ?? failure.message);
+    const message = `the proxy cannot listen on ${options.host}:${options.port}: ${why}; choose another port with --proxy-port`;
+    return err(new Fault('listen', message, { cause: failure }));
+  }
+  server.removeAllListeners('error');
+  server.on('error', () => undefined); // accept(2) running out of descriptors is passing: keep listening
+  const address = server.address() as AddressInfo;
+  return ok({
+    host: options.host,
+    port: address.port,
+    openConnections: () => sockets.size,
+    closeStale(generation) {
+      for (const entry of [...open]) if (entry.generation < generation) entry.destroy();
+    },
+    async stop() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  });
+}
