@@ -1,0 +1,37 @@
+import { readFileSync } from 'node:fs';
+import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
+import { Fault } from '../fault.ts';
+import { err, ok, type Result } from '../result.ts';
+
+/** Paths of the client's TLS material; all three are needed for https (contract.md, 3). */
+export interface TlsFiles {
+  readonly ca: string | undefined;
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  readonly serverName: string | undefined;
+}
+
+/** Mutual TLS that trusts only the given CA. Names the variable to set when a file is missing. */
+export function secureCredentials(files: TlsFiles): Result<ChannelCredentials, Fault> {
+  const read: Buffer[] = [];
+  for (const [name, path] of [
+    ['OPENSHELL_TLS_CA', files.ca],
+    ['OPENSHELL_TLS_KEY', files.key],
+    ['OPENSHELL_TLS_CERT', files.cert],
+  ] as const) {
+    if (path === undefined || path === '')
+      return err(new Fault('credentials', `an https endpoint needs mutual TLS: set ${name}`));
+    try {
+      read.push(readFileSync(path));
+    } catch (cause) {
+      return err(new Fault('credentials', `cannot read ${path}, which ${name} names`, { cause }));
+    }
+  }
+  const [ca = null, key = null, cert = null] = read;
+  try {
+    return ok(credentials.createSsl(ca, key, cert));
+  } catch (cause) {
+    const message = 'the TLS files do not fit together; check OPENSHELL_TLS_CA, OPENSHELL_TLS_CERT and OPENSHELL_TLS_KEY';
+    return err(new Fault('credentials', message, { cause }));
+  }
+}
