@@ -73,11 +73,11 @@ export class LogPush {
   }
 
   async #sendOne(): Promise<boolean> {
-    const { buffer, sandboxId, send, onError } = this.#options;
+    const { buffer, clock, sandboxId, send, onError } = this.#options;
     const batch: Batch | undefined = buffer.nextBatch({ maxEntries: MAX_LINES, maxBytes: MAX_BYTES });
     if (batch === undefined) return true;
     try {
-      await send({ sandboxId, logs: batch.entries.map((entry) => toLine(entry, sandboxId)) });
+      await send({ sandboxId, logs: batch.entries.map((entry) => toLine(entry, sandboxId, clock.now())) });
       buffer.ack(batch);
       return true;
     } catch (error) {
@@ -87,7 +87,7 @@ export class LogPush {
   }
 }
 
-function toLine(entry: Entry, sandboxId: string): SandboxLogLine {
+function toLine(entry: Entry, sandboxId: string, nowMs: number): SandboxLogLine {
   const base = { sandboxId, source: 'sandbox' } as const;
   if (entry.type === 'record') {
     const { at, level, target, message, fields } = entry.record;
@@ -96,5 +96,5 @@ function toLine(entry: Entry, sandboxId: string): SandboxLogLine {
   const { first, last, count, lostBytes, reason } = entry;
   const fields = { class: entry.class, first: `${first}`, last: `${last}`, count: `${count}`, bytes: `${lostBytes}` };
   const message = `${count} records of class ${entry.class} were lost: ${reason}`;
-  return { ...base, timestampMs: 0n, level: 'WARN', target: 'buffer', message, fields };
+  return { ...base, timestampMs: BigInt(Math.round(nowMs)), level: 'WARN', target: 'buffer', message, fields };
 }

@@ -146,8 +146,8 @@ export class GatewaySession {
     this.#enter({ kind: refused ? 'refused' : 'offline', reason, redialInMs });
     this.#cancelTimer = this.#options.clock.after(redialInMs, () => {
       const ready = refused ? this.#options.onRefused() : Promise.resolve();
-      void ready.then(() => {
-        if (this.#state.kind === 'offline' || this.#state.kind === 'refused') return this.#connect();
+      void ready.then(async () => {
+        if (this.#state.kind === 'offline' || this.#state.kind === 'refused') await this.#connect();
       });
     });
   }

@@ -1,0 +1,88 @@
+/** OCSF severities with their tags in the shorthand (contract.md, 11). */
+const SEVERITY_TAG = { info: 'INFO', low: 'LOW', medium: 'MED', high: 'HIGH', critical: 'CRIT', fatal: 'FATAL' } as const;
+export type Severity = keyof typeof SEVERITY_TAG;
+
+/** The security events of the supervisor, by OCSF class. */
+export type OcsfEvent =
+  | {
+      readonly class: 'network';
+      readonly activity: 'OPEN' | 'CLOSE' | 'REFUSE' | 'FAIL';
+      readonly severity: Severity;
+      readonly action: 'ALLOWED' | 'DENIED' | 'OBSERVED';
+      readonly process: { readonly name: string; readonly pid: number } | undefined;
+      readonly host: string;
+      readonly port: number;
+      readonly policy: string | undefined;
+      readonly engine: string;
+      readonly reason: string | undefined;
+    }
+  | {
+      readonly class: 'process';
+      readonly activity: 'LAUNCH' | 'TERMINATE';
+      readonly severity: Severity;
+      readonly name: string;
+      readonly pid: number;
+      readonly exitCode: number | undefined;
+    }
+  | {
+      readonly class: 'lifecycle';
+      readonly activity: 'START' | 'STOP';
+      readonly severity: Severity;
+      readonly app: string;
+      readonly status: 'SUCCESS' | 'FAILURE';
+    }
+  | {
+      readonly class: 'config';
+      readonly state: string;
+      readonly severity: Severity;
+      readonly message: string;
+      readonly version: number | undefined;
+      readonly hash: string | undefined;
+    }
+  | { readonly class: 'finding'; readonly severity: Severity; readonly title: string; readonly type: string };
+
+const MAX_REASON = 256;
+const MAX_MESSAGE = 120;
+
+/** The one-line form that people grep and the gateway keeps. Absent parts vanish. */
+export function shorthand(event: OcsfEvent): string {
+  const tag = `[${SEVERITY_TAG[event.severity]}]`;
+  switch (event.class) {
+    case 'network': {
+      const process = event.process === undefined ? '-' : `${event.process.name}(${event.process.pid})`;
+      const reason =
+        event.action === 'DENIED' && event.reason !== undefined ? ` [reason:${cut(event.reason, MAX_REASON)}]` : '';
+      const engine = ` [policy:${word(event.policy ?? '-')} engine:${word(event.engine)}]`;
+      return `NET:${event.activity} ${tag} ${event.action} ${process} -> ${event.host}:${event.port}${engine}${reason}`;
+    }
+    case 'process': {
+      const exit = event.exitCode === undefined ? '' : ` [exit:${event.exitCode}]`;
+      return `PROC:${event.activity} ${tag} ${event.name}(${event.pid})${exit}`;
+    }
+    case 'lifecycle':
+      return `LIFECYCLE:${event.activity} ${tag} ${event.app} ${event.status}`;
+    case 'config': {
+      const facts = [
+        event.version === undefined ? '' : `version:${event.version}`,
+        event.hash === undefined || event.hash === '' ? '' : `hash:${word(event.hash)}`,
+      ].filter((fact) => fact !== '');
+      const tail = facts.length === 0 ? '' : ` [${facts.join(' ')}]`;
+      return `CONFIG:${event.state} ${tag} ${cut(event.message, MAX_MESSAGE)}${tail}`;
+    }
+    case 'finding':
+      return `FINDING:OPEN ${tag} "${cut(event.title, MAX_MESSAGE)}" [type:${word(event.type)}]`;
+  }
+}
+
+/** Escapes what would end a bracket or split a word. */
+const word = (text: string): string => text.replaceAll(/[\\[\]\s]/g, (char) => (/\s/.test(char) ? '\\ ' : `\\${char}`));
+
+/** One line, at most `limit` bytes, cut between characters. */
+function cut(text: string, limit: number): string {
+  const flat = text.replaceAll(/[\r\n]+/g, ' ');
+  const bytes = Buffer.from(flat);
+  if (bytes.length <= limit) return flat;
+  let end = limit;
+  while (end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
+  return bytes.toString('utf8', 0, end);
+}
