@@ -41,10 +41,23 @@ const root = (directory: string): string => {
 const WITHOUT_HYBRID =
   'if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec "$@"';
 
-const wrapped = (runtime: ContainerRuntime, args: readonly string[]): Command =>
-  runtime === 'crun'
-    ? { command: 'unshare', args: ['--mount', '--', 'sh', '-c', WITHOUT_HYBRID, 'sh', runtime, ...args] }
-    : { command: runtime, args };
+/**
+ * gVisor takes a network namespace that has /proc/sys/net/core/rmem_default for the machine's own, and
+ * refuses it. Newer kernels show that file in every namespace: so it runs where the file is out of sight.
+ */
+const WITHOUT_CORE_SYSCTLS = 'mount -t tmpfs -o ro tmpfs /proc/sys/net/core; exec "$@"';
+
+const PREPARATION: Readonly<Record<ContainerRuntime, string | undefined>> = {
+  runc: undefined,
+  crun: WITHOUT_HYBRID,
+  runsc: WITHOUT_CORE_SYSCTLS,
+};
+
+const wrapped = (runtime: ContainerRuntime, args: readonly string[]): Command => {
+  const preparation = PREPARATION[runtime];
+  if (preparation === undefined) return { command: runtime, args };
+  return { command: 'unshare', args: ['--mount', '--', 'sh', '-c', preparation, 'sh', runtime, ...args] };
+};
 
 /** Runs the bundle in `directory` as container `id`, in the foreground. */
 export const runCommand = (
