@@ -44,42 +44,51 @@ const WITHOUT_HYBRID =
 /**
  * gVisor takes a network namespace that has /proc/sys/net/core/rmem_default for the machine's own, and
  * refuses it. Newer kernels show that file in every namespace: so it runs where the file is out of sight.
+ * What lies below /proc/sys/net depends on the namespace of who looks, so the mount is made inside.
  */
 const WITHOUT_CORE_SYSCTLS = 'mount -t tmpfs -o ro tmpfs /proc/sys/net/core; exec "$@"';
 
-const PREPARATION: Readonly<Record<ContainerRuntime, string | undefined>> = {
-  runc: undefined,
-  crun: WITHOUT_HYBRID,
-  runsc: WITHOUT_CORE_SYSCTLS,
+const wrapped = (runtime: ContainerRuntime, args: readonly string[], netns?: string): Command => {
+  const within = (script: string): readonly string[] => [
+    '--mount',
+    '--',
+    'sh',
+    '-c',
+    script,
+    'sh',
+    runtime,
+    ...args,
+  ];
+  if (runtime === 'crun') return { command: 'unshare', args: within(WITHOUT_HYBRID) };
+  if (runtime === 'runsc' && netns !== undefined) {
+    return { command: 'nsenter', args: [`--net=${netns}`, '--', 'unshare', ...within(WITHOUT_CORE_SYSCTLS)] };
+  }
+  return { command: runtime, args };
 };
 
-const wrapped = (runtime: ContainerRuntime, args: readonly string[]): Command => {
-  const preparation = PREPARATION[runtime];
-  if (preparation === undefined) return { command: runtime, args };
-  return { command: 'unshare', args: ['--mount', '--', 'sh', '-c', preparation, 'sh', runtime, ...args] };
-};
+const command = (
+  runtime: ContainerRuntime,
+  directory: string,
+  action: readonly string[],
+  netns?: string,
+): Command =>
+  wrapped(runtime, ['--root', root(directory), ...globals(runtime, netns !== undefined), ...action], netns);
 
-/** Runs the bundle in `directory` as container `id`, in the foreground. */
+/**
+ * Runs the bundle in `directory` as container `id`, in the foreground. `netns` is the path of the network
+ * namespace that the bundle names, if it names one.
+ */
 export const runCommand = (
   runtime: ContainerRuntime,
   directory: string,
   id: string,
-  hasNetwork: boolean,
-): Command =>
-  wrapped(runtime, [
-    '--root',
-    root(directory),
-    ...globals(runtime, hasNetwork),
-    'run',
-    '--bundle',
-    directory,
-    id,
-  ]);
+  netns?: string,
+): Command => command(runtime, directory, ['run', '--bundle', directory, id], netns);
 
 /** Deletes container `id` of the bundle in `directory`, killing what runs in it. */
 export const deleteCommand = (runtime: ContainerRuntime, directory: string, id: string): Command =>
-  wrapped(runtime, ['--root', root(directory), ...globals(runtime, false), 'delete', '--force', id]);
+  command(runtime, directory, ['delete', '--force', id]);
 
 /** Tells the state of container `id` as JSON (runtime-spec, state), its first process's `pid` among it. */
 export const stateCommand = (runtime: ContainerRuntime, directory: string, id: string): Command =>
-  wrapped(runtime, ['--root', root(directory), ...globals(runtime, false), 'state', id]);
+  command(runtime, directory, ['state', id]);

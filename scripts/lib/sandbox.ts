@@ -247,7 +247,7 @@ export const startSandbox = async (options: SandboxOptions): Promise<RunningSand
       });
     } else {
       await writeBundle(options, directory, image, sandboxId);
-      start = runCommand(runtime, directory, id, options.network !== undefined);
+      start = runCommand(runtime, directory, id, options.network?.path);
     }
     const output = options.output === 'inherit' ? 'inherit' : 'pipe';
     // In a process group of its own: a Ctrl-C reaches it once, through us.
