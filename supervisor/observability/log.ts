@@ -55,7 +55,7 @@ export function createLogging(options: LoggingOptions): Logging {
   const root = pino(
     {
       level: options.level,
-      base: undefined,
+      base: null,
       timestamp: () => `,"time":"${new Date(options.now()).toISOString()}"`,
       formatters: { level: (label) => ({ level: label }) },
     },

@@ -1,0 +1,343 @@
+import { readFileSync } from 'node:fs';
+import yargs from 'yargs';
+import { closest } from './cli/suggestion.ts';
+import { type MainCommand, resolveMainCommand } from './cli/main-command.ts';
+import { Fault } from './fault.ts';
+import { LOG_LEVELS, type LogFormat, type LogLevel } from './observability/log.ts';
+import { Secret } from './observability/secret.ts';
+import { err, ok, type Result } from './result.ts';
+
+/** Where the policy comes from. */
+export type PolicySource =
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'gateway' }
+  | { readonly kind: 'default' };
+
+export type ConfiguredToken =
+  | { readonly kind: 'env'; readonly value: Secret }
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'kubernetes'; readonly path: string }
+  | { readonly kind: 'none' };
+
+/** Everything the supervisor is told, checked once and never changed. Durations are milliseconds. */
+export interface Config {
+  readonly main: MainCommand;
+  readonly workdir: string | undefined;
+  readonly timeoutMs: number;
+  readonly graceMs: number;
+  readonly sandboxId: string;
+  readonly sandboxName: string;
+  readonly endpoint: URL | undefined;
+  readonly tls: {
+    readonly ca: string | undefined;
+    readonly cert: string | undefined;
+    readonly key: string | undefined;
+    readonly serverName: string | undefined;
+  };
+  readonly token: ConfiguredToken;
+  readonly policySource: PolicySource;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+  readonly pushLevel: LogLevel;
+  readonly pollIntervalMs: number;
+  readonly health: { readonly host: string; readonly port: number } | undefined;
+  readonly proxyPort: number;
+  readonly identity: { readonly uid: number; readonly gid: number } | undefined;
+  readonly userEnvironment: ReadonlyMap<string, string>;
+  /** Our own launcher, which init names. */
+  readonly launcher: string;
+  readonly warnings: readonly string[];
+}
+
+export type Command =
+  | { readonly kind: 'run'; readonly config: Config }
+  | { readonly kind: 'doctor'; readonly config: Config; readonly json: boolean }
+  | { readonly kind: 'policy-check'; readonly file: string }
+  | { readonly kind: 'help'; readonly text: string }
+  | { readonly kind: 'version' };
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const text = (describe: string, alias?: string) => ({ type: 'string', describe, requiresArg: true, ...(alias && { alias }) }) as const;
+const flag = (describe: string, alias?: string) => ({ type: 'boolean', describe, ...(alias && { alias }) }) as const;
+
+const FLAGS = {
+  workdir: text('working directory of the main process, writable by policy', 'w'),
+  timeout: text('seconds until the main process is ended with code 124; 0 is never', 't'),
+  interactive: flag('give the command a terminal', 'i'),
+  'sandbox-id': text('id of the sandbox'),
+  sandbox: text('name of the sandbox'),
+  'openshell-endpoint': text('URL of the gateway'),
+  policy: text('policy file (YAML), instead of the gateway’s'),
+  'policy-rules': text('accepted with --policy-data for compatibility; Rego is not evaluated'),
+  'policy-data': text('policy file (YAML), as --policy'),
+  'log-level': text('error, warn, info, debug or trace; for standard output'),
+  'log-format': text('json or pretty'),
+  'ssh-socket-path': text('socket of the SSH server'),
+  'inference-routes': text('file of inference routes'),
+  'health-check': flag('serve /healthz, /readyz and /metrics'),
+  'health-port': text('port of the health server'),
+  'health-host': text('address of the health server'),
+  'proxy-port': text('port of the proxy on 127.0.0.1'),
+  'termination-grace': text('seconds between a polite end and SIGKILL'),
+  mode: text('network,process: the only one here'),
+  'proxy-uid': text('sidecar topology only'),
+  'proxy-gid': text('sidecar topology only'),
+  'sidecar-state-dir': text('sidecar topology only'),
+  'sidecar-tls-dir': text('sidecar topology only'),
+  'upstream-proxy': text('corporate proxy'),
+  'upstream-no-proxy': text('hosts that the corporate proxy is not used for'),
+  'upstream-proxy-auth-file': text('credentials of the corporate proxy'),
+  'upstream-proxy-auth-allow-insecure': flag('send them over plain HTTP'),
+  'upstream-proxy-connect-by-hostname': flag('let the corporate proxy resolve'),
+  json: flag('doctor: print JSON'),
+  help: flag('print this help', 'h'),
+  version: flag('print the version', 'V'),
+} as const;
+
+/** Flags that change what is enforced or reachable and that this version cannot honour: refused. */
+const UNSUPPORTED = ['upstream-proxy', 'upstream-proxy-auth-file', 'inference-routes'] as const;
+
+type Values = Readonly<Record<string, string | boolean | undefined>>;
+
+/** Reads the command line and the environment (contract.md, 4.2 to 4.4). Flags win over variables. */
+export function parseCommandLine(argv: readonly string[], env: Environment): Result<Command, Fault> {
+  const separator = argv.indexOf('--');
+  const own = separator < 0 ? argv : argv.slice(0, separator);
+  const parsed = parseFlags(own);
+  if (!parsed.ok) return parsed;
+  const { values, positional } = parsed.value;
+  if (values['help'] === true) return ok({ kind: 'help', text: helpText() });
+  if (values['version'] === true) return ok({ kind: 'version' });
+  const trailing = separator < 0 ? [] : argv.slice(separator + 1);
+  const [word, second, third] = positional;
+  if (separator < 0 && word === 'policy' && second === 'check') {
+    if (third === undefined || positional.length > 3) return err(usage('usage: openshell-sandbox policy check FILE'));
+    return ok({ kind: 'policy-check', file: third });
+  }
+  const doctor = separator < 0 && word === 'doctor';
+  const config = readConfig(values, doctor ? [] : [...positional, ...trailing], env);
+  if (!config.ok) return config;
+  if (doctor) return ok({ kind: 'doctor', config: config.value, json: values['json'] === true });
+  return ok({ kind: 'run', config: config.value });
+}
+
+const usage = (message: string): Fault => new Fault('usage', message);
+
+function parseFlags(
+  argv: readonly string[],
+): Result<{ readonly values: Values; readonly positional: readonly string[] }, Fault> {
+  // Everything from the first word that is no flag belongs to the command, flags of its own included.
+  const { own, rest } = splitAtCommand(argv);
+  const known = new Set<string>(Object.keys(FLAGS));
+  for (const { alias } of Object.values(FLAGS) as readonly { readonly alias?: string }[]) if (alias) known.add(alias);
+  for (const argument of own) {
+    const name = /^--?([A-Za-z][\w-]*)/.exec(argument)?.[1];
+    if (name === undefined || known.has(name)) continue;
+    const guess = closest(name, Object.keys(FLAGS));
+    return err(usage(`unknown flag ${argument.split('=', 1)[0]}${guess === undefined ? '' : `; did you mean --${guess}?`}`));
+  }
+  let failure: string | undefined;
+  const parser = yargs(own as string[])
+    .options(FLAGS)
+    .help(false)
+    .version(false)
+    .exitProcess(false)
+    .detectLocale(false)
+    .parserConfiguration({ 'camel-case-expansion': false, 'duplicate-arguments-array': false, 'boolean-negation': false })
+    .fail((message, error) => {
+      failure = message ?? error?.message ?? 'the flags cannot be read';
+    });
+  const values = parser.parseSync() as unknown as Values;
+  if (failure !== undefined) return err(usage(failure.replace(/\s+/g, ' ').trim()));
+  return ok({ values, positional: rest });
+}
+
+function splitAtCommand(argv: readonly string[]): { readonly own: readonly string[]; readonly rest: readonly string[] } {
+  const valued = new Set<string>();
+  for (const [name, option] of Object.entries(FLAGS) as readonly [string, { readonly type: string; readonly alias?: string }][])
+    if (option.type === 'string') {
+      valued.add(`--${name}`);
+      if (option.alias) valued.add(`-${option.alias}`);
+    }
+  let index = 0;
+  while (index < argv.length && argv[index]?.startsWith('-')) index += valued.has(argv[index] ?? '') ? 2 : 1;
+  return { own: argv.slice(0, index), rest: argv.slice(index) };
+}
+
+function helpText(): string {
+  const lines = Object.entries(FLAGS).map(([name, option]) => {
+    const alias = 'alias' in option ? `-${option.alias}, ` : '    ';
+    return `  ${alias}--${name.padEnd(36)} ${option.describe}`;
+  });
+  return [
+    'Usage: openshell-sandbox [flags] [--] [command…]',
+    '       openshell-sandbox doctor [--json]',
+    '       openshell-sandbox policy check FILE',
+    '       openshell-sandbox probe | copy-self DEST',
+    '',
+    ...lines,
+    '',
+  ].join('\n');
+}
+
+function readConfig(values: Values, command: readonly string[], env: Environment): Result<Config, Fault> {
+  const warnings: string[] = [];
+  const get = (name: string, variable?: string): string | undefined => {
+    const value = values[name];
+    const chosen = typeof value === 'string' ? value : variable === undefined ? undefined : env[variable];
+    return chosen === undefined || chosen === '' ? undefined : chosen;
+  };
+  const number = (what: string, value: string | undefined, fallback: number, low: number, high: number): number => {
+    if (value === undefined) return fallback;
+    const parsed = /^\d{1,10}$/.test(value) ? Number(value) : Number.NaN;
+    if (!(parsed >= low && parsed <= high))
+      throw new Fault(what.startsWith('--') ? 'usage' : 'config', `${what} must be a number from ${low} to ${high}, is "${value}"`);
+    return parsed;
+  };
+  try {
+    const mode = get('mode') ?? 'network,process';
+    if (mode !== 'network,process')
+      throw usage(`--mode ${mode} does not exist here: this supervisor needs no sidecar, so leave --mode out`);
+    for (const name of UNSUPPORTED)
+      if (get(name) !== undefined) throw usage(`--${name} is not supported by this version; leave it out`);
+    const endpoint = readEndpoint(get('openshell-endpoint', 'OPENSHELL_ENDPOINT'));
+    const main = resolveMainCommand(command, values['interactive'] === true, env['OPENSHELL_MAIN_PROCESS_SPEC']);
+    if (!main.ok) throw main.error;
+    const workdir = get('workdir');
+    if (workdir !== undefined && !workdir.startsWith('/')) throw usage(`--workdir must be an absolute path, is "${workdir}"`);
+    const sandboxId = get('sandbox-id', 'OPENSHELL_SANDBOX_ID') ?? '';
+    if (endpoint !== undefined && sandboxId === '')
+      throw new Fault('config', 'a gateway is configured but no sandbox id: set OPENSHELL_SANDBOX_ID or --sandbox-id');
+    const healthWanted = values['health-check'] === true || get('health-port') !== undefined;
+    return ok(
+      Object.freeze({
+        main: main.value,
+        workdir,
+        timeoutMs: number('--timeout', get('timeout'), 0, 0, 31_536_000) * 1000,
+        graceMs: number('--termination-grace', get('termination-grace'), 25, 0, 3600) * 1000,
+        sandboxId,
+        sandboxName: get('sandbox', 'OPENSHELL_SANDBOX') ?? '',
+        endpoint,
+        tls: Object.freeze({
+          ca: get('', 'OPENSHELL_TLS_CA'),
+          cert: get('', 'OPENSHELL_TLS_CERT'),
+          key: get('', 'OPENSHELL_TLS_KEY'),
+          serverName: get('', 'OPENSHELL_GATEWAY_TLS_SERVER_NAME'),
+        }),
+        token: readTokenSource(env),
+        policySource: readPolicySource(get, values, env, endpoint, warnings),
+        logLevel: readLevel('--log-level', get('log-level', 'OPENSHELL_LOG_LEVEL'), 'warn'),
+        logFormat: readFormat(get('log-format')),
+        pushLevel: readLevel('OPENSHELL_LOG_PUSH_LEVEL', get('', 'OPENSHELL_LOG_PUSH_LEVEL'), 'info'),
+        pollIntervalMs:
+          number('OPENSHELL_POLICY_POLL_INTERVAL_SECS', get('', 'OPENSHELL_POLICY_POLL_INTERVAL_SECS'), 10, 1, 3600) * 1000,
+        health: healthWanted
+          ? Object.freeze({
+              host: get('health-host') ?? '0.0.0.0',
+              port: number('--health-port', get('health-port'), 8080, 1, 65_535),
+            })
+          : undefined,
+        proxyPort: number('--proxy-port', get('proxy-port'), 3128, 1, 65_535),
+        identity: readIdentity(get, number),
+        userEnvironment: readUserEnvironment(env['OPENSHELL_USER_ENVIRONMENT']),
+        launcher: env['OPENSHELL_INIT_LAUNCHER'] ?? '/opt/openshell/bin/openshell-sandbox',
+        warnings: Object.freeze(warnings),
+      } satisfies Config),
+    );
+  } catch (error) {
+    if (error instanceof Fault) return err(error);
+    throw error;
+  }
+}
+
+type Get = (name: string, variable?: string) => string | undefined;
+
+function readEndpoint(value: string | undefined): URL | undefined {
+  if (value === undefined) return undefined;
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (url === undefined || !['http:', 'https:'].includes(url.protocol) || url.hostname === '')
+    throw new Fault('config', `the gateway endpoint "${value.slice(0, 200)}" is not an http or https URL; set OPENSHELL_ENDPOINT`);
+  if (url.username !== '' || url.password !== '')
+    throw new Fault('config', 'the gateway endpoint must not hold credentials; use OPENSHELL_SANDBOX_TOKEN_FILE');
+  return url;
+}
+
+function readTokenSource(env: Environment): ConfiguredToken {
+  const { OPENSHELL_SANDBOX_TOKEN: value, OPENSHELL_SANDBOX_TOKEN_FILE: file, OPENSHELL_K8S_SA_TOKEN_FILE: kubernetes } = env;
+  if (value) return { kind: 'env', value: new Secret(value) };
+  if (file) return { kind: 'file', path: file };
+  return kubernetes ? { kind: 'kubernetes', path: kubernetes } : { kind: 'none' };
+}
+
+/**
+ * The image's ENV reaches us too, so a policy file named by a variable counts only without a gateway:
+ * otherwise a hostile image would replace the gateway's policy. A flag comes from the pod's author.
+ */
+function readPolicySource(get: Get, values: Values, env: Environment, endpoint: URL | undefined, warnings: string[]): PolicySource {
+  const file = get('policy') ?? get('policy-data');
+  if (values['policy-rules'] !== undefined) {
+    if (get('policy-data') === undefined) throw usage('--policy-rules needs --policy-data');
+    warnings.push('--policy-rules is not evaluated: this supervisor has the rules built in');
+  }
+  if (file !== undefined) return { kind: 'file', path: file };
+  const named = env['OPENSHELL_POLICY_DATA'];
+  if (named && endpoint === undefined) return { kind: 'file', path: named };
+  if (named) warnings.push('OPENSHELL_POLICY_DATA is ignored because a gateway is configured; use --policy to override it');
+  return endpoint === undefined ? { kind: 'default' } : { kind: 'gateway' };
+}
+
+function readLevel(what: string, value: string | undefined, fallback: LogLevel): LogLevel {
+  if (value === undefined) return fallback;
+  const level = LOG_LEVELS.find((known) => known === value.toLowerCase());
+  if (level === undefined) throw new Fault('config', `${what} must be one of ${LOG_LEVELS.join(', ')}, is "${value}"`);
+  return level;
+}
+
+function readFormat(value: string | undefined): LogFormat {
+  if (value === undefined || value === 'json') return 'json';
+  if (value === 'pretty') return 'pretty';
+  throw usage(`--log-format must be json or pretty, is "${value}"`);
+}
+
+function readIdentity(
+  get: Get,
+  number: (what: string, value: string | undefined, fallback: number, low: number, high: number) => number,
+): Config['identity'] {
+  const [uid, gid] = [get('', 'OPENSHELL_SANDBOX_UID'), get('', 'OPENSHELL_SANDBOX_GID')];
+  if (uid === undefined && gid === undefined) return undefined;
+  if (uid === undefined || gid === undefined)
+    throw new Fault('config', 'OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID must both be set, or neither');
+  return Object.freeze({
+    uid: number('OPENSHELL_SANDBOX_UID', uid, 0, 1, 4_294_967_294),
+    gid: number('OPENSHELL_SANDBOX_GID', gid, 0, 1, 4_294_967_294),
+  });
+}
+
+function readUserEnvironment(value: string | undefined): ReadonlyMap<string, string> {
+  if (value === undefined || value === '') return new Map();
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(value);
+  } catch {
+    throw new Fault('config', 'OPENSHELL_USER_ENVIRONMENT is not JSON');
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
+    throw new Fault('config', 'OPENSHELL_USER_ENVIRONMENT is not a JSON object');
+  const variables = new Map<string, string>();
+  for (const [name, entry] of Object.entries(parsed)) {
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) || typeof entry !== 'string' || entry.includes('\0'))
+      throw new Fault('config', `OPENSHELL_USER_ENVIRONMENT has a variable that cannot be set: "${name.slice(0, 100)}"`);
+    variables.set(name, entry);
+  }
+  return variables;
+}
+
+/** Reads a policy or other text file, or says which setting names it. */
+export function readTextFile(path: string, setting: string): Result<string, Fault> {
+  try {
+    return ok(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    return err(new Fault('config', `cannot read ${path}, which ${setting} names`, { cause }));
+  }
+}
