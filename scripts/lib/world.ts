@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createConnection, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -47,6 +48,8 @@ export interface WorldOptions {
   readonly names?: Readonly<Record<string, readonly string[]>>;
   /** Whether a development gateway runs; true by default. */
   readonly gateway?: boolean;
+  /** The URL of a gateway outside, which takes the development gateway's place. */
+  readonly outsideGateway?: string;
   /** More arguments for the gateway's `serve`. */
   readonly gatewayArgs?: readonly string[];
 }
@@ -124,8 +127,22 @@ interface Server {
   readonly ask: (url: string, method: string, body?: string) => Promise<ControlReply>;
 }
 
+/** Joins a connection from inside the world to a gateway outside, whose names this machine resolves. */
+const relayTo = (outside: URL, inner: Socket): void => {
+  const port = outside.port === '' ? (outside.protocol === 'https:' ? 443 : 80) : Number(outside.port);
+  const outer = createConnection({ host: outside.hostname.replace(/^\[|\]$/g, ''), port });
+  for (const [one, other] of [
+    [inner, outer],
+    [outer, inner],
+  ] as const) {
+    one.on('error', () => other.destroy());
+    one.on('close', () => other.destroy());
+    one.pipe(other);
+  }
+};
+
 /** Starts the world's hosts, and resolves when all of them listen. */
-const startServer = async (namespace: string, settings: WorldSettings): Promise<Server> => {
+const startServer = async (namespace: string, settings: WorldSettings, outside?: URL): Promise<Server> => {
   const command = [NODE, join(ROOT, 'scripts/world/server.ts'), JSON.stringify(settings)];
   const child = spawn('nsenter', inside(namespace, command), {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -133,9 +150,11 @@ const startServer = async (namespace: string, settings: WorldSettings): Promise<
   const waiting = new Map<number, (reply: ControlReply) => void>();
   let last = 0;
   const ready = new Promise<void>((done, fail) => {
-    child.on('message', (message: 'ready' | ControlReply) => {
+    child.on('message', (message: 'ready' | 'relay' | ControlReply, handle) => {
       if (message === 'ready') done();
-      else waiting.get(message.id)?.(message);
+      else if (message === 'relay') {
+        if (outside !== undefined && handle instanceof Socket) relayTo(outside, handle);
+      } else waiting.get(message.id)?.(message);
     });
     child.once('error', fail);
     child.once('exit', (code) => {
@@ -289,15 +308,21 @@ export const startWorld = async (options: WorldOptions = {}): Promise<World> => 
     const settings = await settingsIn(directory, { ...NAMES, ...options.names });
     const resolvConf = join(directory, 'resolv.conf');
     writeFileSync(resolvConf, `nameserver ${ADDRESS.dns}\noptions timeout:2 attempts:2\n`, { mode: 0o644 });
-    const server = await startServer(namespace, settings);
+    const outside = options.outsideGateway === undefined ? undefined : new URL(options.outsideGateway);
+    const relay = { host: ADDRESS.gateway, port: GATEWAY_PORT };
+    const server = await startServer(
+      namespace,
+      outside === undefined ? settings : { ...settings, relay },
+      outside,
+    );
     children.push(server.child);
     const gateway = gatewayProcess(namespace, server, options.gatewayArgs ?? []);
-    if (options.gateway ?? true) await gateway.start();
+    if (outside === undefined && (options.gateway ?? true)) await gateway.start();
     let joined = 0;
     return {
       namespace,
       caFile: join(directory, 'ca.pem'),
-      gatewayUrl: gateway.url,
+      gatewayUrl: outside?.protocol === 'https:' ? gateway.url.replace('http:', 'https:') : gateway.url,
       records: () => readRecords(settings.records),
       network: async () => {
         joined += 1;

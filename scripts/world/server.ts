@@ -159,6 +159,17 @@ for (const address of settings.udpAddresses) {
   }
 }
 
+if (settings.relay !== undefined) {
+  const { host, port } = settings.relay;
+  const relay = createTcp({ pauseOnConnect: true }, (socket) => void process.send?.('relay', socket));
+  waits.push(
+    new Promise((done, fail) => {
+      relay.on('error', fail);
+      relay.listen({ host, port }, done);
+    }),
+  );
+}
+
 /** Forwards a request of the world's owner to a control address that only this network namespace reaches. */
 const forward = ({ id, url, method, body }: ControlRequest): void => {
   const reply = (result: Omit<ControlReply, 'id'>): void => void process.send?.({ id, ...result });

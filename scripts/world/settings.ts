@@ -12,6 +12,8 @@ export interface WorldSettings {
   readonly tcpPorts: readonly number[];
   readonly udpAddresses: readonly string[];
   readonly udpPorts: readonly number[];
+  /** Connections to this address and port are handed to the world's owner, who is outside. */
+  readonly relay?: { readonly host: string; readonly port: number };
 }
 
 export interface ControlRequest {
