@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection, Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { WorldRecord } from '../world/record.ts';
@@ -10,6 +9,7 @@ import { makeCertificate } from './certificate.ts';
 import { undoAtExit } from './cleanup.ts';
 import { attempt, type CommandOptions, type CommandResult, run } from './command.ts';
 import { collectNamespaces, connect, makeNamespace, namespacePath, removeNamespace } from './network.ts';
+import { isOrphan, ownedName } from './owner.ts';
 import { NODE, ROOT } from './paths.ts';
 import type { SandboxNetwork } from './sandbox.ts';
 
@@ -37,6 +37,8 @@ export const NAMES: Readonly<Record<string, readonly string[]>> = {
   'metadata.wild.test': [ADDRESS.metadata],
 };
 
+const PREFIX = 'oshw';
+const PARENT = '/tmp';
 const GATEWAY_PORT = 8080;
 const GATEWAY_CONTROL_PORT = 8081;
 const START_MS = 15_000;
@@ -244,6 +246,13 @@ const gatewayProcess = (namespace: string, server: Server, args: readonly string
   };
 };
 
+/** Removes the files of worlds whose makers have died. */
+const collectDirectories = (): void => {
+  for (const name of readdirSync(PARENT).filter((entry) => isOrphan(PREFIX, entry))) {
+    rmSync(join(PARENT, name), { recursive: true, force: true });
+  }
+};
+
 /** How many places a world can have, which is what its address plan holds. */
 const NETWORK_LIMIT = 200;
 
@@ -293,7 +302,9 @@ const settingsIn = async (directory: string, names: WorldSettings['names']): Pro
  */
 export const startWorld = async (options: WorldOptions = {}): Promise<World> => {
   await collectNamespaces();
-  const directory = mkdtempSync(join(tmpdir(), 'openshell-world-'));
+  collectDirectories();
+  const directory = join(PARENT, ownedName(PREFIX));
+  mkdirSync(directory, { mode: 0o755 });
   const namespace = await makeNamespace();
   const networks: Network[] = [];
   const children: ChildProcess[] = [];
