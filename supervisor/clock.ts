@@ -14,13 +14,12 @@ export interface Clock {
 /** A uniformly random number in [0, 1). */
 export type Random = () => number;
 
-/** The machine's clock. Timers do not keep the process alive. */
+/** The machine's clock. Its timers keep the process alive: the supervisor ends by saying so. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   after(delayMs, task) {
     const timer = setTimeout(task, delayMs);
-    timer.unref();
     return () => clearTimeout(timer);
   },
 };

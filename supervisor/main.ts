@@ -1,0 +1,53 @@
+import { readTextFile } from './config.ts';
+import { parseCommandLine } from './config.ts';
+import { runDoctor } from './doctor.ts';
+import { Fault } from './fault.ts';
+import { describeFault } from './policy/document.ts';
+import { parsePolicyYaml } from './policy/yaml.ts';
+import { runSupervisor } from './supervisor.ts';
+import { VERSION } from './version.ts';
+
+/** One line on standard error, as everything that ends the sandbox gets (issue: bad input). */
+function complain(message: string): void {
+  process.stderr.write(`openshell-sandbox: ${message.replaceAll(/[\r\n]+/g, ' ')}\n`);
+}
+
+async function main(): Promise<number> {
+  const command = parseCommandLine(process.argv.slice(2), process.env);
+  if (!command.ok) throw command.error;
+  switch (command.value.kind) {
+    case 'help':
+      process.stdout.write(command.value.text);
+      return 0;
+    case 'version':
+      process.stdout.write(`${VERSION}\n`);
+      return 0;
+    case 'policy-check': {
+      const text = readTextFile(command.value.file, 'policy check');
+      if (!text.ok) throw text.error;
+      const parsed = parsePolicyYaml(text.value);
+      if (parsed.ok) {
+        process.stdout.write(`${command.value.file}: valid\n`);
+        return 0;
+      }
+      for (const fault of parsed.error) process.stdout.write(`${describeFault(fault)}\n`);
+      throw new Fault('policy', `${command.value.file} has ${parsed.error.length} fault${parsed.error.length === 1 ? '' : 's'}`);
+    }
+    case 'doctor':
+      return runDoctor(command.value.config, command.value.json);
+    case 'run':
+      return runSupervisor(command.value.config, complain);
+  }
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    const fault =
+      error instanceof Fault
+        ? error
+        : new Fault('internal', `internal error: ${error instanceof Error ? error.message : String(error)}`);
+    complain(fault.message);
+    process.exit(fault.exitCode);
+  },
+);

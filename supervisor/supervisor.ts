@@ -1,0 +1,338 @@
+import { randomUUID } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import { createMemoryBuffer } from './buffer/memory-buffer.ts';
+import { systemClock } from './clock.ts';
+import type { Config } from './config.ts';
+import { type ConfinementPlan, planConfinement } from './confinement/plan.ts';
+import { runProbe } from './confinement/probe.ts';
+import { startConfined } from './confinement/shim.ts';
+import { CallerIdentification } from './egress/identity/caller.ts';
+import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
+import { createResolver, type Resolve } from './egress/resolver.ts';
+import { reportEgress } from './egress-report.ts';
+import type { Fault } from './fault.ts';
+import { GatewayLink } from './gateway/link.ts';
+import type { TokenSource } from './gateway/token.ts';
+import { takeHandover } from './handover.ts';
+import { initialPolicy } from './initial-policy.ts';
+import { type HealthServer, startHealthServer } from './observability/health.ts';
+import { createLogging, type Logger, type Logging } from './observability/log.ts';
+import { createMetrics, type Metrics } from './observability/metrics.ts';
+import { shorthand } from './observability/ocsf.ts';
+import { judgeAddress } from './policy/addresses.ts';
+import { filesystemRules } from './policy/filesystem.ts';
+import type { Outcome, PolicyInForce } from './policy-in-force.ts';
+import type { Result } from './result.ts';
+import { VERSION } from './version.ts';
+import { workloadEnvironment } from './workload/environment.ts';
+import { MainProcess, type MainProcessResult } from './workload/main-process.ts';
+
+/** How long the end may take beside the workload's own: exit report, then what is buffered. */
+const EXIT_REPORT_MS = 10_000;
+const DRAIN_MS = 3_000;
+const OOM_SCORE_ADJ = 500;
+const PROXY_HOST = '127.0.0.1';
+
+/** Undoes a step of the start. */
+type Undo = () => Promise<void> | void;
+
+/**
+ * Runs a sandbox from start to end: builds the parts, starts them in order, stops them in reverse, and
+ * returns the exit code of the container. Throws the Fault of the step that failed, with everything
+ * that had been started stopped again. `complain` writes the one line that says why a workload could not run.
+ */
+export async function runSupervisor(config: Config, complain: (message: string) => void): Promise<number> {
+  const undo: Undo[] = [];
+  try {
+    return await new Supervisor(config, complain, undo).run();
+  } finally {
+    for (const step of undo.reverse()) await step();
+  }
+}
+
+class Supervisor {
+  readonly #config: Config;
+  readonly #complain: (message: string) => void;
+  readonly #undo: Undo[];
+  readonly #buffer = createMemoryBuffer({ boot: randomUUID() });
+  readonly #metrics: Metrics = createMetrics(VERSION);
+  readonly #logging: Logging;
+  readonly #log: Logger;
+  readonly #resolve: Resolve;
+  #policy: PolicyInForce | undefined;
+  #link: GatewayLink | undefined;
+  #proxy: ExplicitProxy | undefined;
+  #main: MainProcess | undefined;
+  #plan: ConfinementPlan | undefined;
+  #running = false;
+  #pendingSignal: NodeJS.Signals | undefined;
+
+  constructor(config: Config, complain: (message: string) => void, undo: Undo[]) {
+    this.#config = config;
+    this.#complain = complain;
+    this.#undo = undo;
+    this.#logging = createLogging({
+      level: config.logLevel,
+      format: config.logFormat,
+      pushLevel: config.pushLevel,
+      now: Date.now,
+      push: ({ level, ...record }) => void this.#buffer.append(level === 'OCSF' ? 'audit' : 'logs', { level, ...record }),
+    });
+    this.#log = this.#logging.logger('supervisor');
+    this.#resolve = createResolver(readOr('/etc/hosts'), readOr('/etc/resolv.conf'));
+    undo.push(() => this.#logging.flush());
+  }
+
+  async run(): Promise<number> {
+    const { config } = { config: this.#config };
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#end(signal));
+    for (const warning of config.warnings) this.#log.warn(warning);
+    const handover = this.#need('take over from init', takeHandover());
+    await this.#startHealth();
+    await this.#openGateway();
+    const initial = this.#need('load the policy', await initialPolicy(config, this.#link, this.#log));
+    this.#policy = initial.policy;
+    if (initial.outcome !== undefined) this.#tell(initial.outcome);
+    this.#metrics.policyGeneration.set(initial.policy.generation);
+    const plan = await this.#planConfinement(initial.policy);
+    await this.#startProxy(initial.policy);
+    await warmThreads();
+
+    const main = new MainProcess({
+      clock: systemClock,
+      timeoutMs: config.timeoutMs,
+      graceMs: config.graceMs,
+      start: () =>
+        startConfined(
+          {
+            launcher: config.launcher,
+            fenceFd: handover.fenceFd,
+            limits: { openFiles: undefined, processes: undefined, oomScoreAdj: OOM_SCORE_ADJ },
+          },
+          plan,
+          {
+            argv: config.main.argv,
+            cwd: config.workdir,
+            environment: workloadEnvironment({
+              inherited: handover.environment,
+              user: config.userEnvironment,
+              proxy: `${PROXY_HOST}:${config.proxyPort}`,
+              caFile: undefined,
+              caBundle: undefined,
+              home: config.workdir,
+              tty: config.main.tty,
+            }),
+          },
+        ),
+    });
+    this.#main = main;
+    if (this.#pendingSignal !== undefined) main.end(this.#pendingSignal);
+    const started = await main.started;
+    if (started.ok) this.#mainStarted(main);
+    const result = await main.result;
+    this.#running = false;
+    this.#metrics.mainProcess.set(0);
+    await this.#finish(result);
+    return result.code;
+  }
+
+  /** Unwraps a step's result, or throws its fault with the step's name in the log. */
+  #need<T>(step: string, result: Result<T, Fault>): T {
+    if (result.ok) {
+      this.#log.debug(`done: ${step}`);
+      return result.value;
+    }
+    this.#log.error(`cannot ${step}: ${result.error.message}`, { kind: result.error.kind });
+    throw result.error;
+  }
+
+  async #startHealth(): Promise<void> {
+    const { health } = this.#config;
+    if (health === undefined) return;
+    const server: HealthServer = this.#need(
+      'serve health',
+      await startHealthServer({
+        ...health,
+        readiness: () => this.#readiness(),
+        metrics: () => this.#metricsText(),
+      }),
+    );
+    this.#undo.push(() => server.stop());
+  }
+
+  #readiness(): { readonly ready: boolean; readonly reasons: readonly string[] } {
+    const reasons: string[] = [];
+    if (!this.#running) reasons.push('the main process does not run');
+    if (this.#link !== undefined && this.#link.state.kind !== 'established')
+      reasons.push(`the gateway session is ${this.#link.state.kind}`);
+    return { ready: reasons.length === 0, reasons };
+  }
+
+  #metricsText(): Promise<string> {
+    const stats = this.#buffer.stats();
+    this.#metrics.bufferedBytes.set(stats.bytes);
+    for (const [name, { lost }] of Object.entries(stats.classes)) this.#metrics.bufferLost.set({ class: name }, lost);
+    this.#metrics.logLinesDropped.set(this.#logging.dropped());
+    this.#metrics.openConnections.set(this.#proxy?.openConnections() ?? 0);
+    return this.#metrics.text();
+  }
+
+  async #openGateway(): Promise<void> {
+    const { endpoint, token } = this.#config;
+    if (endpoint === undefined) return;
+    const log = this.#logging.logger('gateway');
+    const link = new GatewayLink({
+      endpoint,
+      tls: this.#config.tls,
+      token: tokenSource(token),
+      sandboxId: this.#config.sandboxId,
+      instanceId: randomUUID(),
+      version: VERSION,
+      enforcement: () =>
+        (this.#plan?.statement ?? []).map((line) => `${line.aspect}=${line.enforced ? line.mechanism : 'none'}`),
+      policyVersion: () => this.#policy?.version ?? 0,
+      clock: systemClock,
+      random: Math.random,
+      resolve: this.#resolve,
+      buffer: this.#buffer,
+      pollIntervalMs: this.#config.pollIntervalMs,
+      onConfig: (received) => this.#configured(received),
+      onState: (state) => {
+        this.#metrics.sessionUp.set(state.kind === 'established' ? 1 : 0);
+        if (state.kind === 'connecting') this.#metrics.sessionDials.inc();
+        if (state.kind === 'established') log.info('session established', { session: state.sessionId });
+        if (state.kind === 'offline' || state.kind === 'refused')
+          log.warn(`session ${state.kind}: ${state.reason}`, { redialInMs: Math.round(state.redialInMs) });
+      },
+      onBeat: () => this.#metrics.heartbeats.inc(),
+      onRelayOpen: () => ({ success: false, error: 'this supervisor does not serve relays yet' }),
+      onError: (what, message) => log.debug(`${what}: ${message}`),
+    });
+    this.#link = link;
+    this.#undo.push(async () => {
+      await link.stop(DRAIN_MS);
+    });
+    const prepared = await link.prepare();
+    // With a policy file the sandbox can start without its gateway; without one initialPolicy tries on.
+    if (!prepared.ok && prepared.error.kind !== 'gateway') this.#need('open the gateway link', prepared);
+    if (!prepared.ok) log.warn(prepared.error.message);
+  }
+
+  async #planConfinement(policy: PolicyInForce): Promise<ConfinementPlan> {
+    const { config } = { config: this.#config };
+    const probe = this.#need('probe the kernel', await runProbe(config.launcher));
+    const plan = this.#need(
+      'confine the workload',
+      planConfinement({
+        probe,
+        files: filesystemRules(policy.document, config.workdir, existsSync),
+        identity: config.identity && { ...config.identity, groups: [] },
+      }),
+    );
+    this.#plan = plan;
+    for (const { aspect, enforced, mechanism, note } of plan.statement) {
+      this.#metrics.enforcement.set({ aspect, mechanism }, enforced ? 1 : 0);
+      if (enforced) this.#log.info(`enforced: ${aspect} by ${mechanism}`, { note });
+      else {
+        this.#log.warn(`NOT enforced: ${aspect}`, { note });
+        this.#logging.ocsf(
+          shorthand({ class: 'finding', severity: 'high', title: `${aspect} not enforced: ${note}`, type: `${aspect}-unenforced` }),
+        );
+      }
+    }
+    return plan;
+  }
+
+  async #startProxy(policy: PolicyInForce): Promise<void> {
+    const proxy = this.#need(
+      'start the proxy',
+      await startExplicitProxy({
+        host: PROXY_HOST,
+        port: this.#config.proxyPort,
+        clock: systemClock,
+        callers: new CallerIdentification({ proc: '/proc', excluded: new Set([1, process.ppid, process.pid]) }),
+        mainPid: () => this.#main?.pid,
+        authorize: (intent, identity) => policy.decide(intent, identity),
+        judgeAddress,
+        generation: () => policy.generation,
+        resolve: this.#resolve,
+        observe: reportEgress(this.#logging, this.#logging.logger('egress'), this.#metrics),
+      }),
+    );
+    this.#proxy = proxy;
+    this.#undo.push(() => proxy.stop());
+  }
+
+  #mainStarted(main: MainProcess): void {
+    this.#running = true;
+    this.#metrics.mainProcess.set(1);
+    const [name = ''] = this.#config.main.argv;
+    this.#logging.ocsf(
+      shorthand({ class: 'process', activity: 'LAUNCH', severity: 'info', name, pid: main.pid, exitCode: undefined }),
+    );
+    // A session is readiness at the gateway, so it comes only now (contract.md, 2.1).
+    this.#link?.startSync();
+    this.#link?.startSession();
+  }
+
+  async #configured(received: GetSandboxConfigResponse): Promise<void> {
+    if (this.#config.policySource.kind !== 'gateway' || this.#policy === undefined) return;
+    const before = this.#policy.document;
+    const outcome = this.#policy.apply(received);
+    this.#tell(outcome);
+    this.#metrics.policyGeneration.set(this.#policy.generation);
+    if (outcome.kind !== 'unchanged') this.#proxy?.closeStale(this.#policy.generation);
+    const after = this.#policy.document;
+    if (JSON.stringify([before.filesystem, before.landlock, before.process]) !== JSON.stringify([after.filesystem, after.landlock, after.process]))
+      this.#log.warn('the files, landlock or process part of the policy changed: it takes effect with the next start');
+  }
+
+  #tell(outcome: Outcome): void {
+    if (outcome.kind === 'unchanged') return this.#link?.reportPolicy(outcome.version, { loaded: true });
+    const loaded = outcome.kind === 'loaded';
+    this.#metrics.policyLoads.inc({ result: outcome.kind });
+    this.#link?.reportPolicy(outcome.version, loaded ? { loaded } : { loaded, error: outcome.reason });
+    const message = loaded ? 'policy loaded' : `policy rejected: ${outcome.reason}`;
+    const state = loaded ? 'LOADED' : 'REJECTED';
+    const { version, hash } = outcome;
+    this.#logging.ocsf(
+      shorthand({ class: 'config', state, severity: loaded ? 'info' : 'high', message, version, hash }),
+    );
+  }
+
+  /** A signal to the supervisor is meant for the workload; before there is one it waits for it. */
+  #end(signal: NodeJS.Signals): void {
+    this.#pendingSignal = signal;
+    this.#log.info(`${signal}: ending the main process`);
+    this.#main?.end(signal);
+  }
+
+  async #finish(result: MainProcessResult): Promise<void> {
+    if (result.kind === 'not-started') {
+      this.#log.error(`the main process did not start: ${result.message}`);
+      this.#complain(result.message);
+    } else {
+      const [name = ''] = this.#config.main.argv;
+      const [pid, exitCode] = [this.#main?.pid ?? 0, result.code];
+      this.#logging.ocsf(
+        shorthand({ class: 'process', activity: 'TERMINATE', severity: 'info', name, pid, exitCode }),
+      );
+    }
+    if (this.#link === undefined) return;
+    if (!(await this.#link.reportExit(result.code, EXIT_REPORT_MS)))
+      this.#log.warn('the gateway did not acknowledge the exit', { code: result.code });
+  }
+}
+
+function tokenSource(token: Config['token']): TokenSource {
+  return token.kind === 'env' ? { kind: 'env', reveal: () => token.value.reveal() } : token;
+}
+
+const readOr = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+
+/** Makes libuv start its threads, so that the shim can name all of them as protected. */
+async function warmThreads(): Promise<void> {
+  await Promise.all(Array.from({ length: 8 }, () => stat('/proc/self')));
+}
