@@ -33,7 +33,12 @@ export const bundleSupervisor = async (entry: string, file: string, what: Revisi
     legalComments: 'none',
     metafile: true,
     logLevel: 'warning',
-    define: { __VERSION__: JSON.stringify(what.version), __REVISION__: JSON.stringify(what.commit) },
+    define: {
+      __VERSION__: JSON.stringify(what.version),
+      __REVISION__: JSON.stringify(what.commit),
+      // yargs makes a `require` of its module's place; a bundle has none, and must find nothing there.
+      'import.meta.url': '"file:///nonexistent/lib/supervisor/main.js"',
+    },
   });
   const packages = new Set(Object.keys(result.metafile.inputs).map(packageOf));
   return { file, packages: [...packages].filter((name) => name !== undefined).sort() };

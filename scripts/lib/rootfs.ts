@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   copyFileSync,
   existsSync,
   mkdirSync,
@@ -32,7 +33,7 @@ const MOUNT_POINTS = [
 ];
 
 /** The names that a change of this file must change, so that no stale root file system is used. */
-const NAMES: Readonly<Record<RootfsKind, string>> = { debian: 'debian-bookworm-1', busybox: 'busybox-1' };
+const NAMES: Readonly<Record<RootfsKind, string>> = { debian: 'debian-bookworm-1', busybox: 'busybox-2' };
 
 /** The mirror that this machine's apt uses for Debian itself. */
 const debianMirror = (): string => {
@@ -86,6 +87,8 @@ export const ensureRootfs = async (kind: RootfsKind): Promise<string> => {
     rmSync(staging, { recursive: true, force: true });
     await (kind === 'debian' ? makeDebian(staging) : makeBusybox(staging));
     for (const point of MOUNT_POINTS) mkdirSync(join(staging, point), { recursive: true });
+    // runc 1.1 gives a tmpfs the mode of the directory that it covers, whatever the bundle says.
+    chmodSync(join(staging, 'tmp'), 0o1777);
     writeFileSync(join(staging, 'etc/hosts'), '127.0.0.1 localhost\n::1 localhost\n');
     rmSync(join(staging, 'etc/resolv.conf'), { force: true });
     writeFileSync(join(staging, 'etc/resolv.conf'), '');
