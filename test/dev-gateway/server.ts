@@ -1,0 +1,134 @@
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import { OpenShellService } from '../../proto/generated/openshell/v1/openshell.ts';
+import type { Result } from '../../supervisor/result.ts';
+import { err, ok } from '../../supervisor/result.ts';
+import { startControl } from './control.ts';
+import { policyFromYaml } from './policy-yaml.ts';
+import { GatewayService } from './service.ts';
+import type { ExitView, LogView, PolicyReportView, SessionView } from './state.ts';
+import type { MintedToken } from './tokens.ts';
+
+export interface DevGatewayOptions {
+  /** An IP address; 127.0.0.1 by default. */
+  readonly host?: string;
+  /** 0, the default, takes a free one. */
+  readonly port?: number;
+  readonly controlHost?: string;
+  readonly controlPort?: number;
+  /** 3600 by default; 0 = tokens do not expire. */
+  readonly tokenTtlSeconds?: number;
+  /** ServiceAccount token to sandbox id. Without it any ServiceAccount token is exchanged. */
+  readonly serviceAccounts?: ReadonlyMap<string, string>;
+  /** The interval that sessions are told, 15 by default. */
+  readonly heartbeatSeconds?: number;
+  /** The first redial's window that sessions are told; 0, the default, leaves it to the supervisor. */
+  readonly redialWindowSeconds?: number;
+  /** PEM texts for mutual TLS; plaintext HTTP/2 without. */
+  readonly tls?: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
+  /** Gets one readable line for each thing that happens. */
+  readonly onEvent?: (line: string) => void;
+}
+
+/** A gateway for development and tests: real gRPC, state in memory. */
+export interface DevGateway {
+  readonly port: number;
+  readonly controlPort: number;
+  /** Closes the port and every connection; later dials are refused by the kernel. */
+  refuse(): Promise<void>;
+  /** Listens again on the same port. */
+  accept(): Promise<void>;
+  stop(): Promise<void>;
+  sessions(): readonly SessionView[];
+  logs(): readonly LogView[];
+  exits(): readonly ExitView[];
+  policyReports(): readonly PolicyReportView[];
+  /** Makes a policy the next version for every sandbox; text is YAML. The new version, or what is wrong. */
+  setPolicy(policy: SandboxPolicy | string): Result<number, string>;
+  dropSession(id: string): boolean;
+  /** A token of this gateway for a sandbox. */
+  mintToken(sandboxId: string): MintedToken;
+}
+
+/** Starts a gateway; rejects when a port is taken or not allowed. */
+export async function startDevGateway(options: DevGatewayOptions = {}): Promise<DevGateway> {
+  const host = options.host ?? '127.0.0.1';
+  const service = new GatewayService({
+    tokenTtlSeconds: options.tokenTtlSeconds ?? 3600,
+    serviceAccounts: options.serviceAccounts,
+    heartbeatSeconds: options.heartbeatSeconds ?? 15,
+    redialWindowSeconds: options.redialWindowSeconds ?? 0,
+    onEvent: options.onEvent ?? (() => undefined),
+  });
+  const { tls } = options;
+  const credentials =
+    tls === undefined
+      ? ServerCredentials.createInsecure()
+      : ServerCredentials.createSsl(tls.ca, [{ cert_chain: tls.cert, private_key: tls.key }], true);
+  const listen = async (port: number): Promise<{ readonly server: Server; readonly port: number }> => {
+    const server = new Server({
+      'grpc.max_receive_message_length': 1_048_576,
+      'grpc.keepalive_time_ms': 20_000,
+      'grpc.keepalive_timeout_ms': 10_000,
+    });
+    server.addService(OpenShellService, service.implementation());
+    const place = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const taken = await new Promise<number>((resolve, reject) => {
+      server.bindAsync(place, credentials, (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      );
+    });
+    return { server, port: taken };
+  };
+  const first = await listen(options.port ?? 0);
+  let server: Server | undefined = first.server;
+  // Refusing and accepting follow each other, whoever asks.
+  let turn: Promise<void> = Promise.resolve();
+  const inTurn = (work: () => void | Promise<void>): Promise<void> => {
+    const mine = turn.then(work);
+    turn = mine.catch(() => undefined);
+    return mine;
+  };
+  const close = (): void => {
+    if (server === undefined) return;
+    service.endAll();
+    server.forceShutdown();
+    server = undefined;
+    options.onEvent?.('refusing connections');
+  };
+  const gateway = {
+    port: first.port,
+    refuse: () => inTurn(close),
+    accept: () =>
+      inTurn(async () => {
+        if (server !== undefined) return;
+        ({ server } = await listen(first.port));
+        options.onEvent?.('accepting connections');
+      }),
+    sessions: () => service.sessions(),
+    logs: () => service.logs(),
+    exits: () => service.exits.all(),
+    policyReports: () => service.policyReports.all(),
+    setPolicy: (policy: SandboxPolicy | string): Result<number, string> => {
+      const read = typeof policy === 'string' ? policyFromYaml(policy) : ok(policy);
+      return read.ok ? ok(service.setPolicy(read.value).version) : err(read.error);
+    },
+    dropSession: (id: string) => service.dropSession(id),
+    mintToken: (sandboxId: string) => service.tokens.mint(sandboxId),
+  };
+  try {
+    const control = await startControl(gateway, options.controlHost ?? '127.0.0.1', options.controlPort ?? 0);
+    return {
+      ...gateway,
+      controlPort: control.port,
+      stop: () =>
+        inTurn(() => {
+          close();
+          return control.stop();
+        }),
+    };
+  } catch (error) {
+    first.server.forceShutdown();
+    throw error;
+  }
+}

@@ -1,0 +1,345 @@
+import { randomUUID } from 'node:crypto';
+import { type Metadata, type ServerDuplexStream, type ServiceError, status } from '@grpc/grpc-js';
+import { PolicySource } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import {
+  type GatewayMessage,
+  type OpenShellServer,
+  PolicyStatus,
+  type PushSandboxLogsRequest,
+  type ReportMainProcessExitRequest,
+  ServiceStatus,
+  type SupervisorHello,
+  type SupervisorMessage,
+} from '../../proto/generated/openshell/v1/openshell.ts';
+import {
+  type ExitView,
+  type LogView,
+  type PolicyReportView,
+  type PolicyRevision,
+  policyRevision,
+  Recent,
+  type SessionView,
+} from './state.ts';
+import { type Principal, Tokens } from './tokens.ts';
+
+type Stream = ServerDuplexStream<SupervisorMessage, GatewayMessage>;
+
+export interface ServiceOptions {
+  readonly tokenTtlSeconds: number;
+  /** Service-account token to sandbox id; undefined = any token, bound to the first sandbox it names. */
+  readonly serviceAccounts: ReadonlyMap<string, string> | undefined;
+  readonly heartbeatSeconds: number;
+  readonly redialWindowSeconds: number;
+  /** One line for a person. Never holds a token. */
+  readonly onEvent: (line: string) => void;
+}
+
+/** The gateway keeps the first 100 lines of a batch and 2000 a sandbox (contract.md, 1.6). */
+const LINES_OF_A_BATCH = 100;
+const LINES_OF_A_SANDBOX = 2_000;
+const SANDBOXES = 256;
+const BEATS = 100;
+
+/** What the gateway knows and answers, by the rules of contract.md, 1 and 2. It outlives its listener. */
+export class GatewayService {
+  readonly tokens: Tokens;
+  readonly exits = new Recent<ExitView>(1_000);
+  readonly policyReports = new Recent<PolicyReportView>(1_000);
+  readonly #options: ServiceOptions;
+  readonly #live = new Map<
+    string,
+    { view: SessionView; readonly stream: Stream; readonly beat: NodeJS.Timeout }
+  >();
+  readonly #ended = new Recent<SessionView>(100);
+  readonly #logs = new Map<string, Recent<LogView>>();
+  readonly #bound = new Map<string, string>();
+  readonly #activeInstance = new Map<string, string>();
+  #revision: PolicyRevision = policyRevision(undefined, 0);
+
+  constructor(options: ServiceOptions) {
+    this.#options = options;
+    this.tokens = new Tokens(options.tokenTtlSeconds);
+  }
+
+  get revision(): PolicyRevision {
+    return this.#revision;
+  }
+
+  setPolicy(policy: PolicyRevision['policy']): PolicyRevision {
+    this.#revision = policyRevision(policy, this.#revision.version + 1);
+    this.#options.onEvent(`policy set, version ${this.#revision.version}`);
+    return this.#revision;
+  }
+
+  /** Ended sessions first, then the live ones; at most the last 100 ended. */
+  sessions(): readonly SessionView[] {
+    return [...this.#ended.all(), ...[...this.#live.values()].map(({ view }) => view)];
+  }
+
+  logs(): readonly LogView[] {
+    return [...this.#logs.values()].flatMap((recent) => recent.all());
+  }
+
+  /** Closes a session's stream without a message, as a gateway that stops it does. */
+  dropSession(id: string): boolean {
+    const live = this.#live.get(id);
+    if (live === undefined) return false;
+    this.#end(id, 'dropped');
+    live.stream.end();
+    return true;
+  }
+
+  endAll(): void {
+    for (const id of this.#live.keys()) this.#end(id, 'gateway closed');
+  }
+
+  implementation(): OpenShellServer {
+    return {
+      connectSupervisor: (stream) => this.#connect(stream),
+      getSandboxConfig: (call, callback) =>
+        answer(callback, () => {
+          this.#authorize(call.metadata, call.request.sandboxId);
+          const { policy, version, hash, configRevision } = this.#revision;
+          return {
+            policy,
+            version,
+            policyHash: hash,
+            settings: {},
+            configRevision,
+            policySource: PolicySource.POLICY_SOURCE_SANDBOX,
+            globalPolicyVersion: 0,
+            providerEnvRevision: 0n,
+            supervisorMiddlewareServices: [],
+            workspace: 'dev',
+            policyValidationFailureMode: 'fail_closed',
+            extensionAuthenticationEnabled: false,
+          };
+        }),
+      reportPolicyStatus: (call, callback) =>
+        answer(callback, () => {
+          const { sandboxId, version, status: reported, loadError } = call.request;
+          this.#authorize(call.metadata, sandboxId);
+          const loaded = reported === PolicyStatus.POLICY_STATUS_LOADED;
+          if (version === 0 || !(loaded || reported === PolicyStatus.POLICY_STATUS_FAILED)) {
+            throw failure(
+              status.INVALID_ARGUMENT,
+              'version must not be 0 and status must be LOADED or FAILED',
+            );
+          }
+          if (version > this.#revision.version)
+            throw failure(status.NOT_FOUND, `no policy version ${version}`);
+          const outcome = loaded ? 'loaded' : 'failed';
+          const kept = loaded ? '' : loadError;
+          this.policyReports.push({ sandboxId, version, status: outcome, loadError: kept, atMs: Date.now() });
+          this.#options.onEvent(
+            `${sandboxId}: policy version ${version} ${outcome}${kept === '' ? '' : `: ${kept}`}`,
+          );
+          return {};
+        }),
+      pushSandboxLogs: (call, callback) => {
+        let sandboxId = '';
+        let done = false;
+        call.on('error', () => undefined); // the supervisor went away; it sends the batch again
+        call.on('data', (batch: PushSandboxLogsRequest) => {
+          if (done || batch.sandboxId === '') return;
+          try {
+            this.#authorize(call.metadata, batch.sandboxId);
+            if (sandboxId !== '' && sandboxId !== batch.sandboxId) {
+              throw failure(status.PERMISSION_DENIED, 'the sandbox id changed within the stream');
+            }
+            sandboxId = batch.sandboxId;
+            this.#keepLogs(batch);
+          } catch (error) {
+            done = true;
+            callback(asServiceError(error));
+          }
+        });
+        call.on('end', () => {
+          if (done) return;
+          answer(callback, () => {
+            this.#authorize(call.metadata, sandboxId);
+            return {};
+          });
+        });
+      },
+      issueSandboxToken: (call, callback) =>
+        answer(callback, () => {
+          const principal = this.#principal(call.metadata);
+          if (principal.kind !== 'service-account') {
+            throw failure(status.PERMISSION_DENIED, 'only a ServiceAccount token can be exchanged');
+          }
+          const known = this.#options.serviceAccounts;
+          const sandboxId = known === undefined ? '' : known.get(principal.token);
+          if (sandboxId === undefined) throw failure(status.UNAUTHENTICATED, 'unknown ServiceAccount token');
+          this.#options.onEvent(`token issued${sandboxId === '' ? '' : ` to ${sandboxId}`}`);
+          return toWire(this.tokens.mint(sandboxId));
+        }),
+      refreshSandboxToken: (call, callback) =>
+        answer(callback, () => {
+          const sandboxId = this.#authorize(call.metadata, '');
+          if (call.request.extensionServiceNames.length > 0) {
+            throw failure(status.FAILED_PRECONDITION, 'extension authentication is not enabled');
+          }
+          this.#options.onEvent(`${sandboxId || 'a sandbox'}: token refreshed`);
+          return { ...toWire(this.tokens.mint(sandboxId)), extensionCredentials: [] };
+        }),
+      reportMainProcessExit: (call, callback) =>
+        answer(callback, () => {
+          const { sandboxId, instanceId } = call.request;
+          this.#authorize(call.metadata, sandboxId);
+          if (sandboxId === '' || instanceId === '') {
+            throw failure(status.INVALID_ARGUMENT, 'sandbox_id and instance_id must not be empty');
+          }
+          this.#keepExit(call.request);
+          return {};
+        }),
+      health: (_call, callback) =>
+        callback(null, { status: ServiceStatus.SERVICE_STATUS_HEALTHY, version: 'dev' }),
+    };
+  }
+
+  #connect(stream: Stream): void {
+    // Response headers go out only after the first message, as at the real gateway (contract.md, 2.1).
+    let id: string | undefined;
+    const over = (reason: string): void => {
+      if (id !== undefined) this.#end(id, reason);
+    };
+    stream.on('error', () => over('connection lost'));
+    stream.on('cancelled', () => over('connection lost'));
+    stream.on('end', () => {
+      over('closed by the supervisor');
+      stream.end();
+    });
+    stream.on('data', ({ payload }: SupervisorMessage) => {
+      if (id === undefined) {
+        try {
+          if (payload?.$case !== 'hello' || payload.value.sandboxId === '') {
+            throw failure(status.INVALID_ARGUMENT, 'the first message must be a hello with a sandbox id');
+          }
+          this.#authorize(stream.metadata, payload.value.sandboxId);
+          id = this.#begin(stream, payload.value);
+        } catch (error) {
+          stream.destroy(asServiceError(error));
+        }
+        return;
+      }
+      const live = this.#live.get(id);
+      if (live === undefined) return;
+      if (payload?.$case === 'heartbeat') {
+        const { policyVersion, bufferedBytes } = payload.value;
+        const beatsMs = [...live.view.beatsMs, Date.now()].slice(-BEATS);
+        live.view = { ...live.view, beatsMs, policyVersion, bufferedBytes: Number(bufferedBytes) };
+        this.#options.onEvent(`${live.view.sandboxId}: heartbeat`);
+      } else if (payload?.$case === 'relayOpenResult') {
+        const { channelId, success, error } = payload.value;
+        this.#options.onEvent(
+          `${live.view.sandboxId}: relay ${channelId} ${success ? 'open' : `refused: ${error}`}`,
+        );
+      }
+    });
+  }
+
+  #begin(stream: Stream, hello: SupervisorHello): string {
+    for (const [id, live] of this.#live) {
+      if (live.view.sandboxId !== hello.sandboxId) continue;
+      this.#end(id, 'superseded');
+      live.stream.end();
+    }
+    const id = randomUUID();
+    const beat = setInterval(
+      () => void stream.write({ payload: { $case: 'heartbeat', value: {} } }),
+      this.#options.heartbeatSeconds * 1000,
+    );
+    const { sandboxId, instanceId, supervisorVersion, enforcement } = hello;
+    const told = { sandboxId, instanceId, supervisorVersion, enforcement };
+    const fresh = { endedAtMs: undefined, beatsMs: [], policyVersion: 0, bufferedBytes: 0 };
+    this.#live.set(id, { stream, beat, view: { id, ...told, connectedAtMs: Date.now(), ...fresh } });
+    this.#activeInstance.set(sandboxId, instanceId);
+    const { heartbeatSeconds, redialWindowSeconds } = this.#options;
+    const value = {
+      sessionId: id,
+      heartbeatIntervalSecs: heartbeatSeconds,
+      redialWindowSecs: redialWindowSeconds,
+    };
+    stream.write({ payload: { $case: 'sessionAccepted', value } });
+    this.#options.onEvent(`${sandboxId}: session ${id} established [${enforcement.join(', ')}]`);
+    return id;
+  }
+
+  #end(id: string, reason: string): void {
+    const live = this.#live.get(id);
+    if (live === undefined) return;
+    clearInterval(live.beat);
+    this.#live.delete(id);
+    this.#ended.push({ ...live.view, endedAtMs: Date.now() });
+    this.#options.onEvent(`${live.view.sandboxId}: session ${id} ended: ${reason}`);
+  }
+
+  #keepLogs({ sandboxId, logs }: PushSandboxLogsRequest): void {
+    const recent = this.#logs.get(sandboxId) ?? new Recent<LogView>(LINES_OF_A_SANDBOX);
+    this.#logs.set(sandboxId, recent);
+    const [oldest] = this.#logs.keys();
+    if (this.#logs.size > SANDBOXES && oldest !== undefined) this.#logs.delete(oldest);
+    const kept = logs.slice(0, LINES_OF_A_BATCH).map((line) => ({
+      ...line,
+      sandboxId,
+      source: 'sandbox',
+      timestampMs: Number(line.timestampMs),
+    }));
+    recent.push(...kept);
+    for (const line of kept)
+      this.#options.onEvent(`${sandboxId}: ${line.level} ${line.target}: ${line.message}`);
+  }
+
+  #keepExit({ sandboxId, instanceId, exitCode }: ReportMainProcessExitRequest): void {
+    const before = this.exits.all().find((exit) => exit.accepted && exit.instanceId === instanceId);
+    if (before?.exitCode === exitCode) return;
+    const accepted = this.#activeInstance.get(sandboxId) === instanceId && before === undefined;
+    this.exits.push({ sandboxId, instanceId, exitCode, atMs: Date.now(), accepted });
+    this.#options.onEvent(
+      `${sandboxId}: main process ended with code ${exitCode}${accepted ? '' : ' (ignored)'}`,
+    );
+  }
+
+  #principal(metadata: Metadata): Exclude<Principal, { kind: 'none' }> {
+    const principal = this.tokens.principal(metadata.get('authorization')[0]?.toString());
+    if (principal.kind === 'none') throw failure(status.UNAUTHENTICATED, 'no valid token');
+    return principal;
+  }
+
+  /** The caller's sandbox. Throws unless its token is ours and belongs to `sandboxId` (empty = none named). */
+  #authorize(metadata: Metadata, sandboxId: string): string {
+    const principal = this.#principal(metadata);
+    if (principal.kind !== 'sandbox') throw failure(status.UNAUTHENTICATED, 'not a token of this gateway');
+    const own = principal.sandboxId || this.#bound.get(principal.token) || '';
+    if (sandboxId === '' || own === sandboxId) return own;
+    if (own !== '') throw failure(status.PERMISSION_DENIED, 'the token belongs to another sandbox');
+    this.#bound.set(principal.token, sandboxId);
+    const [oldest] = this.#bound.keys();
+    if (this.#bound.size > 10 * SANDBOXES && oldest !== undefined) this.#bound.delete(oldest);
+    return sandboxId;
+  }
+}
+
+const failure = (code: status, details: string): Error =>
+  Object.assign(new Error(details), { code, details });
+
+function asServiceError(error: unknown): Partial<ServiceError> & Error {
+  return error instanceof Error ? error : failure(status.INTERNAL, 'failed');
+}
+
+function answer<T>(callback: (error: Partial<ServiceError> | null, value?: T) => void, work: () => T): void {
+  let value: T;
+  try {
+    value = work();
+  } catch (error) {
+    callback(asServiceError(error));
+    return;
+  }
+  callback(null, value);
+}
+
+const toWire = (minted: { readonly token: string; readonly expiresAtMs: number }) => ({
+  token: minted.token,
+  expiresAtMs: BigInt(minted.expiresAtMs),
+});

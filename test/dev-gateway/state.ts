@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto';
+import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
+
+export interface SessionView {
+  readonly id: string;
+  readonly sandboxId: string;
+  readonly instanceId: string;
+  readonly supervisorVersion: string;
+  readonly enforcement: readonly string[];
+  readonly connectedAtMs: number;
+  /** Undefined while it lives. */
+  readonly endedAtMs: number | undefined;
+  /** When the last 100 heartbeats came, milliseconds since the Unix epoch. */
+  readonly beatsMs: readonly number[];
+  readonly policyVersion: number;
+  readonly bufferedBytes: number;
+}
+
+export interface LogView {
+  readonly sandboxId: string;
+  readonly timestampMs: number;
+  readonly level: string;
+  readonly target: string;
+  readonly message: string;
+  readonly source: string;
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+export interface ExitView {
+  readonly sandboxId: string;
+  readonly instanceId: string;
+  readonly exitCode: number;
+  readonly atMs: number;
+  /** False for a report of another instance, or a second and different code: acknowledged, yet ignored. */
+  readonly accepted: boolean;
+}
+
+export interface PolicyReportView {
+  readonly sandboxId: string;
+  readonly version: number;
+  readonly status: 'loaded' | 'failed';
+  readonly loadError: string;
+  readonly atMs: number;
+}
+
+/** Keeps the last `limit` of what is pushed. */
+export class Recent<T> {
+  readonly #limit: number;
+  #items: T[] = [];
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  push(...items: readonly T[]): void {
+    this.#items = [...this.#items, ...items].slice(-this.#limit);
+  }
+
+  all(): readonly T[] {
+    return this.#items;
+  }
+}
+
+/** A policy as one revision of the sandbox's, for every sandbox of this gateway. */
+export interface PolicyRevision {
+  readonly policy: SandboxPolicy | undefined;
+  readonly version: number;
+  readonly hash: string;
+  /** The first 64 bits of a hash: all of them count (contract.md, head). */
+  readonly configRevision: bigint;
+}
+
+export function policyRevision(policy: SandboxPolicy | undefined, version: number): PolicyRevision {
+  const encoded = policy === undefined ? Buffer.alloc(0) : SandboxPolicy.encode(policy).finish();
+  const hash = createHash('sha256').update(encoded).digest('hex');
+  const configRevision = createHash('sha256').update(`${version} ${hash}`).digest().readBigUInt64BE();
+  return { policy, version, hash: policy === undefined ? '' : hash, configRevision };
+}
