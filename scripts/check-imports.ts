@@ -13,11 +13,19 @@ const ROOT = resolve(import.meta.dirname, '..');
 const LEAVES = ['result', 'clock', 'fault', 'version', 'generated'];
 const BASE = ['policy', 'buffer', 'observability'];
 const PARTS = ['gateway', 'egress', 'access', 'workload', 'confinement'];
+/** What the composition root is made of, a file each. */
+const ROOT_PARTS = ['handover', 'initial-policy', 'policy-in-force', 'egress-report'];
 
-/** What each room may import besides itself. A file directly in supervisor/ is a room of its own. */
+/**
+ * What each room may import besides itself. A file directly in supervisor/ is a room of
+ * its own when it is named here, else a part of the composition root.
+ */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   main: ['supervisor', 'doctor', 'config', 'cli', ...PARTS, ...BASE, ...LEAVES],
-  supervisor: ['config', ...PARTS, ...BASE, ...LEAVES],
+  supervisor: ['config', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES],
+  ...Object.fromEntries(
+    ROOT_PARTS.map((room) => [room, ['config', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES]]),
+  ),
   doctor: ['config', ...PARTS, ...BASE, ...LEAVES],
   config: ['cli', ...BASE, ...LEAVES],
   cli: LEAVES,
@@ -65,7 +73,9 @@ const targetFile = (one: Import): string => relative(ROOT, resolve(ROOT, dirname
 const roomOf = (file: string): string => {
   if (file.startsWith('proto/generated/')) return 'generated';
   const [top, second = ''] = file.split('/');
-  return top === 'supervisor' ? second.replace(/\.ts$/, '') : `/${file}`;
+  if (top !== 'supervisor') return `/${file}`;
+  const name = second.replace(/\.ts$/, '');
+  return name === second || ALLOWED[name] !== undefined ? name : 'supervisor';
 };
 
 const builtins = new Set(builtinModules);
