@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import type { Config } from './config.ts';
+import { readTextFile } from './config.ts';
 import { planConfinement } from './confinement/plan.ts';
 import { runProbe } from './confinement/probe.ts';
 import { createResolver } from './egress/resolver.ts';
 import { probeGateway } from './gateway/reachability.ts';
 import { filesystemRules } from './policy/filesystem.ts';
 import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
-import { readTextFile } from './config.ts';
 import { parsePolicyYaml } from './policy/yaml.ts';
 import { VERSION } from './version.ts';
 
@@ -17,7 +17,8 @@ import { VERSION } from './version.ts';
 export async function runDoctor(config: Config, json: boolean): Promise<number> {
   const probe = await runProbe(config.launcher);
   if (!probe.ok) throw probe.error;
-  const text = config.policySource.kind === 'file' ? readTextFile(config.policySource.path, '--policy') : undefined;
+  const text =
+    config.policySource.kind === 'file' ? readTextFile(config.policySource.path, '--policy') : undefined;
   if (text !== undefined && !text.ok) throw text.error;
   const policy = text === undefined ? undefined : parsePolicyYaml(text.value);
   const document = policy?.ok ? policy.value : RESTRICTIVE_DEFAULT;
@@ -51,15 +52,28 @@ interface Report {
   readonly probe: Readonly<Record<string, unknown>>;
   readonly refusal: string | undefined;
   readonly fence: string;
-  readonly statement: readonly { readonly aspect: string; readonly enforced: boolean; readonly mechanism: string; readonly note: string }[];
+  readonly statement: readonly {
+    readonly aspect: string;
+    readonly enforced: boolean;
+    readonly mechanism: string;
+    readonly note: string;
+  }[];
   readonly gateway: { readonly configured: boolean; readonly reachable?: boolean; readonly detail?: string };
 }
 
 function readable(report: Report): string {
   const lines = [`openshell-supervisor ${report.version}`, '', 'What this kernel and container allow'];
   for (const [name, value] of Object.entries(report.probe)) {
-    const outcome = typeof value === 'object' && value !== null && 'ok' in value ? (value as { ok: boolean; errno?: string; abi?: number }) : undefined;
-    const shown = outcome === undefined ? String(value) : outcome.ok ? `yes${outcome.abi === undefined ? '' : ` (ABI ${outcome.abi})`}` : `no (${outcome.errno})`;
+    const outcome =
+      typeof value === 'object' && value !== null && 'ok' in value
+        ? (value as { ok: boolean; errno?: string; abi?: number })
+        : undefined;
+    const shown =
+      outcome === undefined
+        ? String(value)
+        : outcome.ok
+          ? `yes${outcome.abi === undefined ? '' : ` (ABI ${outcome.abi})`}`
+          : `no (${outcome.errno})`;
     lines.push(`  ${name.padEnd(20)} ${shown}`);
   }
   lines.push('', 'What would be enforced', `  fence                ${report.fence}`);
@@ -67,7 +81,9 @@ function readable(report: Report): string {
     lines.push(`  ${aspect.padEnd(20)} ${enforced ? mechanism : 'NOT ENFORCED'}: ${note}`);
   if (report.refusal !== undefined) lines.push(`  refused: ${report.refusal}`);
   const { gateway } = report;
-  const state = gateway.configured ? `${gateway.reachable ? 'reachable' : 'NOT reachable'}: ${gateway.detail}` : 'none configured';
+  const state = gateway.configured
+    ? `${gateway.reachable ? 'reachable' : 'NOT reachable'}: ${gateway.detail}`
+    : 'none configured';
   lines.push('', `Gateway: ${state}`, '');
   return lines.join('\n');
 }

@@ -1,5 +1,4 @@
-import { readTextFile } from './config.ts';
-import { parseCommandLine } from './config.ts';
+import { parseCommandLine, readTextFile } from './config.ts';
 import { runDoctor } from './doctor.ts';
 import { Fault } from './fault.ts';
 import { describeFault } from './policy/document.ts';
@@ -31,7 +30,10 @@ async function main(): Promise<number> {
         return 0;
       }
       for (const fault of parsed.error) process.stdout.write(`${describeFault(fault)}\n`);
-      throw new Fault('policy', `${command.value.file} has ${parsed.error.length} fault${parsed.error.length === 1 ? '' : 's'}`);
+      throw new Fault(
+        'policy',
+        `${command.value.file} has ${parsed.error.length} fault${parsed.error.length === 1 ? '' : 's'}`,
+      );
     }
     case 'doctor':
       return runDoctor(command.value.config, command.value.json);

@@ -11,7 +11,13 @@ import type { Result } from './result.ts';
 export type Outcome =
   | { readonly kind: 'loaded'; readonly version: number; readonly hash: string }
   | { readonly kind: 'unchanged'; readonly version: number }
-  | { readonly kind: 'rejected'; readonly version: number; readonly hash: string; readonly reason: string; readonly kept: boolean };
+  | {
+      readonly kind: 'rejected';
+      readonly version: number;
+      readonly hash: string;
+      readonly reason: string;
+      readonly kept: boolean;
+    };
 
 /** The one policy that decisions are made by, and how it changes. */
 export class PolicyInForce {
@@ -57,7 +63,10 @@ export class PolicyInForce {
    */
   apply(config: GetSandboxConfigResponse): Outcome {
     const version = reportable(config);
-    if (config.policy === undefined || (config.policyHash !== '' && config.policyHash === this.#hash && this.#valid)) {
+    if (
+      config.policy === undefined ||
+      (config.policyHash !== '' && config.policyHash === this.#hash && this.#valid)
+    ) {
       this.#version = version;
       return { kind: 'unchanged', version };
     }

@@ -78,7 +78,8 @@ class Supervisor {
       format: config.logFormat,
       pushLevel: config.pushLevel,
       now: Date.now,
-      push: ({ level, ...record }) => void this.#buffer.append(level === 'OCSF' ? 'audit' : 'logs', { level, ...record }),
+      push: ({ level, ...record }) =>
+        void this.#buffer.append(level === 'OCSF' ? 'audit' : 'logs', { level, ...record }),
     });
     this.#log = this.#logging.logger('supervisor');
     this.#resolve = createResolver(readOr('/etc/hosts'), readOr('/etc/resolv.conf'));
@@ -87,7 +88,8 @@ class Supervisor {
 
   async run(): Promise<number> {
     const { config } = { config: this.#config };
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#end(signal));
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+      process.on(signal, () => this.#end(signal));
     for (const warning of config.warnings) this.#log.warn(warning);
     const handover = this.#need('take over from init', takeHandover());
     await this.#startHealth();
@@ -173,7 +175,8 @@ class Supervisor {
   #metricsText(): Promise<string> {
     const stats = this.#buffer.stats();
     this.#metrics.bufferedBytes.set(stats.bytes);
-    for (const [name, { lost }] of Object.entries(stats.classes)) this.#metrics.bufferLost.set({ class: name }, lost);
+    for (const [name, { lost }] of Object.entries(stats.classes))
+      this.#metrics.bufferLost.set({ class: name }, lost);
     this.#metrics.logLinesDropped.set(this.#logging.dropped());
     this.#metrics.openConnections.set(this.#proxy?.openConnections() ?? 0);
     return this.#metrics.text();
@@ -191,7 +194,9 @@ class Supervisor {
       instanceId: randomUUID(),
       version: VERSION,
       enforcement: () =>
-        (this.#plan?.statement ?? []).map((line) => `${line.aspect}=${line.enforced ? line.mechanism : 'none'}`),
+        (this.#plan?.statement ?? []).map(
+          (line) => `${line.aspect}=${line.enforced ? line.mechanism : 'none'}`,
+        ),
       policyVersion: () => this.#policy?.version ?? 0,
       clock: systemClock,
       random: Math.random,
@@ -238,7 +243,12 @@ class Supervisor {
       else {
         this.#log.warn(`NOT enforced: ${aspect}`, { note });
         this.#logging.ocsf(
-          shorthand({ class: 'finding', severity: 'high', title: `${aspect} not enforced: ${note}`, type: `${aspect}-unenforced` }),
+          shorthand({
+            class: 'finding',
+            severity: 'high',
+            title: `${aspect} not enforced: ${note}`,
+            type: `${aspect}-unenforced`,
+          }),
         );
       }
     }
@@ -252,7 +262,10 @@ class Supervisor {
         host: PROXY_HOST,
         port: this.#config.proxyPort,
         clock: systemClock,
-        callers: new CallerIdentification({ proc: '/proc', excluded: new Set([1, process.ppid, process.pid]) }),
+        callers: new CallerIdentification({
+          proc: '/proc',
+          excluded: new Set([1, process.ppid, process.pid]),
+        }),
         mainPid: () => this.#main?.pid,
         authorize: (intent, identity) => policy.decide(intent, identity),
         judgeAddress,
@@ -270,7 +283,14 @@ class Supervisor {
     this.#metrics.mainProcess.set(1);
     const [name = ''] = this.#config.main.argv;
     this.#logging.ocsf(
-      shorthand({ class: 'process', activity: 'LAUNCH', severity: 'info', name, pid: main.pid, exitCode: undefined }),
+      shorthand({
+        class: 'process',
+        activity: 'LAUNCH',
+        severity: 'info',
+        name,
+        pid: main.pid,
+        exitCode: undefined,
+      }),
     );
     // A session is readiness at the gateway, so it comes only now (contract.md, 2.1).
     this.#link?.startSync();
@@ -285,12 +305,20 @@ class Supervisor {
     this.#metrics.policyGeneration.set(this.#policy.generation);
     if (outcome.kind !== 'unchanged') this.#proxy?.closeStale(this.#policy.generation);
     const after = this.#policy.document;
-    if (JSON.stringify([before.filesystem, before.landlock, before.process]) !== JSON.stringify([after.filesystem, after.landlock, after.process]))
-      this.#log.warn('the files, landlock or process part of the policy changed: it takes effect with the next start');
+    if (
+      JSON.stringify([before.filesystem, before.landlock, before.process]) !==
+      JSON.stringify([after.filesystem, after.landlock, after.process])
+    )
+      this.#log.warn(
+        'the files, landlock or process part of the policy changed: it takes effect with the next start',
+      );
   }
 
   #tell(outcome: Outcome): void {
-    if (outcome.kind === 'unchanged') return this.#link?.reportPolicy(outcome.version, { loaded: true });
+    if (outcome.kind === 'unchanged') {
+      this.#link?.reportPolicy(outcome.version, { loaded: true });
+      return;
+    }
     const loaded = outcome.kind === 'loaded';
     this.#metrics.policyLoads.inc({ result: outcome.kind });
     this.#link?.reportPolicy(outcome.version, loaded ? { loaded } : { loaded, error: outcome.reason });

@@ -57,7 +57,9 @@ const refusedWith = (outcome: ProbeOutcome): string => (outcome.ok ? '' : outcom
 export function planConfinement(input: PlanInput): Result<ConfinementPlan, Fault> {
   const { probe } = input;
   if (!probe.proc)
-    return err(new Fault('confinement', '/proc is not mounted: callers are identified by it; mount proc at /proc'));
+    return err(
+      new Fault('confinement', '/proc is not mounted: callers are identified by it; mount proc at /proc'),
+    );
   const identity = planIdentity(input);
   if (!identity.ok) return identity;
   if (!probe.socket_fence.ok) return err(noFence(probe));

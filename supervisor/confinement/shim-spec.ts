@@ -47,6 +47,7 @@ export function encodeShimSpec(
   for (const argument of launch.argv) records.push(`arg ${argument}`);
   records.push('end');
   for (const record of records)
-    if (record.includes('\0')) throw new RangeError(`a NUL byte in the workload's ${record.split(' ', 1)[0]}`);
+    if (record.includes('\0'))
+      throw new RangeError(`a NUL byte in the workload's ${record.split(' ', 1)[0]}`);
   return Buffer.from(`${records.join('\0')}\0`, 'utf8');
 }
