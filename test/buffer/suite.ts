@@ -141,6 +141,16 @@ export function describeRecordBuffer(name: string, create: (maxBytes: number) =>
       expect(covered(rest, 'logs')).toEqual(Array.from({ length: 20 }, (_, index) => index + 3));
     });
 
+    test('tells one loss as one gap, even when a batch was out in the middle of it', () => {
+      const buffer = create(BOUND);
+      for (let index = 0; index < 10; index += 1) buffer.append('logs', large(String(index)));
+      expect(names(buffer.nextBatch({ maxEntries: 1, maxBytes: BOUND })?.entries ?? [])).toEqual([
+        'logs gap 1-4',
+      ]);
+      buffer.append('logs', large('10'));
+      expect(names(drain(buffer))[0]).toBe('logs gap 1-5');
+    });
+
     test('never exceeds its bound, and accounts for every record exactly once, whatever happens', () => {
       const command = fc.oneof(
         fc.record({
