@@ -2,6 +2,7 @@
 #include "environment.h"
 #include "fence.h"
 #include "home.h"
+#include "path.h"
 #include "reap.h"
 #include "report.h"
 
@@ -81,6 +82,12 @@ static void become_supervisor(char *const argv[], char *const environment[], int
 		arguments[count++] = argv[i];
 	arguments[count] = NULL;
 	execve(home.loader, arguments, environment);
+	/* gVisor's gofer must read what it executes, and says so only here; the readable twin serves there. */
+	static char readable[PATH_MAX];
+	if (errno == EACCES && path_join(readable, home.libraries, strrchr(home.loader, '/') + 1, ".readable")) {
+		arguments[0] = readable;
+		execve(readable, arguments, environment);
+	}
 	report("cannot start the supervisor %s: %s", home.loader, errno_name(errno));
 	_exit(EXIT_INTERNAL);
 }

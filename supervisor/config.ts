@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import yargs from 'yargs';
-import { closest } from './cli/suggestion.ts';
 import { type MainCommand, resolveMainCommand } from './cli/main-command.ts';
+import { closest } from './cli/suggestion.ts';
 import { Fault } from './fault.ts';
 import { LOG_LEVELS, type LogFormat, type LogLevel } from './observability/log.ts';
 import { Secret } from './observability/secret.ts';
@@ -58,8 +58,10 @@ export type Command =
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const text = (describe: string, alias?: string) => ({ type: 'string', describe, requiresArg: true, ...(alias && { alias }) }) as const;
-const flag = (describe: string, alias?: string) => ({ type: 'boolean', describe, ...(alias && { alias }) }) as const;
+const text = (describe: string, alias?: string) =>
+  ({ type: 'string', describe, requiresArg: true, ...(alias && { alias }) }) as const;
+const flag = (describe: string, alias?: string) =>
+  ({ type: 'boolean', describe, ...(alias && { alias }) }) as const;
 
 const FLAGS = {
   workdir: text('working directory of the main process, writable by policy', 'w'),
@@ -112,7 +114,8 @@ export function parseCommandLine(argv: readonly string[], env: Environment): Res
   const trailing = separator < 0 ? [] : argv.slice(separator + 1);
   const [word, second, third] = positional;
   if (separator < 0 && word === 'policy' && second === 'check') {
-    if (third === undefined || positional.length > 3) return err(usage('usage: openshell-sandbox policy check FILE'));
+    if (third === undefined || positional.length > 3)
+      return err(usage('usage: openshell-sandbox policy check FILE'));
     return ok({ kind: 'policy-check', file: third });
   }
   const doctor = separator < 0 && word === 'doctor';
@@ -130,21 +133,32 @@ function parseFlags(
   // Everything from the first word that is no flag belongs to the command, flags of its own included.
   const { own, rest } = splitAtCommand(argv);
   const known = new Set<string>(Object.keys(FLAGS));
-  for (const { alias } of Object.values(FLAGS) as readonly { readonly alias?: string }[]) if (alias) known.add(alias);
+  for (const { alias } of Object.values(FLAGS) as readonly { readonly alias?: string }[])
+    if (alias) known.add(alias);
   for (const argument of own) {
     const name = /^--?([A-Za-z][\w-]*)/.exec(argument)?.[1];
     if (name === undefined || known.has(name)) continue;
     const guess = closest(name, Object.keys(FLAGS));
-    return err(usage(`unknown flag ${argument.split('=', 1)[0]}${guess === undefined ? '' : `; did you mean --${guess}?`}`));
+    return err(
+      usage(
+        `unknown flag ${argument.split('=', 1)[0]}${guess === undefined ? '' : `; did you mean --${guess}?`}`,
+      ),
+    );
   }
   let failure: string | undefined;
+  // yargs keeps these two names for itself and warns when they are declared; undeclared they are booleans.
+  const { help: _help, version: _version, ...declared } = FLAGS;
   const parser = yargs(own as string[])
-    .options(FLAGS)
+    .options(declared)
     .help(false)
     .version(false)
     .exitProcess(false)
     .detectLocale(false)
-    .parserConfiguration({ 'camel-case-expansion': false, 'duplicate-arguments-array': false, 'boolean-negation': false })
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'duplicate-arguments-array': false,
+      'boolean-negation': false,
+    })
     .fail((message, error) => {
       failure = message ?? error?.message ?? 'the flags cannot be read';
     });
@@ -153,9 +167,15 @@ function parseFlags(
   return ok({ values, positional: rest });
 }
 
-function splitAtCommand(argv: readonly string[]): { readonly own: readonly string[]; readonly rest: readonly string[] } {
+function splitAtCommand(argv: readonly string[]): {
+  readonly own: readonly string[];
+  readonly rest: readonly string[];
+} {
   const valued = new Set<string>();
-  for (const [name, option] of Object.entries(FLAGS) as readonly [string, { readonly type: string; readonly alias?: string }][])
+  for (const [name, option] of Object.entries(FLAGS) as readonly [
+    string,
+    { readonly type: string; readonly alias?: string },
+  ][])
     if (option.type === 'string') {
       valued.add(`--${name}`);
       if (option.alias) valued.add(`-${option.alias}`);
@@ -188,27 +208,46 @@ function readConfig(values: Values, command: readonly string[], env: Environment
     const chosen = typeof value === 'string' ? value : variable === undefined ? undefined : env[variable];
     return chosen === undefined || chosen === '' ? undefined : chosen;
   };
-  const number = (what: string, value: string | undefined, fallback: number, low: number, high: number): number => {
+  const number = (
+    what: string,
+    value: string | undefined,
+    fallback: number,
+    low: number,
+    high: number,
+  ): number => {
     if (value === undefined) return fallback;
     const parsed = /^\d{1,10}$/.test(value) ? Number(value) : Number.NaN;
     if (!(parsed >= low && parsed <= high))
-      throw new Fault(what.startsWith('--') ? 'usage' : 'config', `${what} must be a number from ${low} to ${high}, is "${value}"`);
+      throw new Fault(
+        what.startsWith('--') ? 'usage' : 'config',
+        `${what} must be a number from ${low} to ${high}, is "${value}"`,
+      );
     return parsed;
   };
   try {
     const mode = get('mode') ?? 'network,process';
     if (mode !== 'network,process')
-      throw usage(`--mode ${mode} does not exist here: this supervisor needs no sidecar, so leave --mode out`);
+      throw usage(
+        `--mode ${mode} does not exist here: this supervisor needs no sidecar, so leave --mode out`,
+      );
     for (const name of UNSUPPORTED)
       if (get(name) !== undefined) throw usage(`--${name} is not supported by this version; leave it out`);
     const endpoint = readEndpoint(get('openshell-endpoint', 'OPENSHELL_ENDPOINT'));
-    const main = resolveMainCommand(command, values['interactive'] === true, env['OPENSHELL_MAIN_PROCESS_SPEC']);
+    const main = resolveMainCommand(
+      command,
+      values['interactive'] === true,
+      env['OPENSHELL_MAIN_PROCESS_SPEC'],
+    );
     if (!main.ok) throw main.error;
     const workdir = get('workdir');
-    if (workdir !== undefined && !workdir.startsWith('/')) throw usage(`--workdir must be an absolute path, is "${workdir}"`);
+    if (workdir !== undefined && !workdir.startsWith('/'))
+      throw usage(`--workdir must be an absolute path, is "${workdir}"`);
     const sandboxId = get('sandbox-id', 'OPENSHELL_SANDBOX_ID') ?? '';
     if (endpoint !== undefined && sandboxId === '')
-      throw new Fault('config', 'a gateway is configured but no sandbox id: set OPENSHELL_SANDBOX_ID or --sandbox-id');
+      throw new Fault(
+        'config',
+        'a gateway is configured but no sandbox id: set OPENSHELL_SANDBOX_ID or --sandbox-id',
+      );
     const healthWanted = values['health-check'] === true || get('health-port') !== undefined;
     return ok(
       Object.freeze({
@@ -231,7 +270,13 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         logFormat: readFormat(get('log-format')),
         pushLevel: readLevel('OPENSHELL_LOG_PUSH_LEVEL', get('', 'OPENSHELL_LOG_PUSH_LEVEL'), 'info'),
         pollIntervalMs:
-          number('OPENSHELL_POLICY_POLL_INTERVAL_SECS', get('', 'OPENSHELL_POLICY_POLL_INTERVAL_SECS'), 10, 1, 3600) * 1000,
+          number(
+            'OPENSHELL_POLICY_POLL_INTERVAL_SECS',
+            get('', 'OPENSHELL_POLICY_POLL_INTERVAL_SECS'),
+            10,
+            1,
+            3600,
+          ) * 1000,
         health: healthWanted
           ? Object.freeze({
               host: get('health-host') ?? '0.0.0.0',
@@ -257,14 +302,24 @@ function readEndpoint(value: string | undefined): URL | undefined {
   if (value === undefined) return undefined;
   const url = URL.canParse(value) ? new URL(value) : undefined;
   if (url === undefined || !['http:', 'https:'].includes(url.protocol) || url.hostname === '')
-    throw new Fault('config', `the gateway endpoint "${value.slice(0, 200)}" is not an http or https URL; set OPENSHELL_ENDPOINT`);
+    throw new Fault(
+      'config',
+      `the gateway endpoint "${value.slice(0, 200)}" is not an http or https URL; set OPENSHELL_ENDPOINT`,
+    );
   if (url.username !== '' || url.password !== '')
-    throw new Fault('config', 'the gateway endpoint must not hold credentials; use OPENSHELL_SANDBOX_TOKEN_FILE');
+    throw new Fault(
+      'config',
+      'the gateway endpoint must not hold credentials; use OPENSHELL_SANDBOX_TOKEN_FILE',
+    );
   return url;
 }
 
 function readTokenSource(env: Environment): ConfiguredToken {
-  const { OPENSHELL_SANDBOX_TOKEN: value, OPENSHELL_SANDBOX_TOKEN_FILE: file, OPENSHELL_K8S_SA_TOKEN_FILE: kubernetes } = env;
+  const {
+    OPENSHELL_SANDBOX_TOKEN: value,
+    OPENSHELL_SANDBOX_TOKEN_FILE: file,
+    OPENSHELL_K8S_SA_TOKEN_FILE: kubernetes,
+  } = env;
   if (value) return { kind: 'env', value: new Secret(value) };
   if (file) return { kind: 'file', path: file };
   return kubernetes ? { kind: 'kubernetes', path: kubernetes } : { kind: 'none' };
@@ -274,7 +329,13 @@ function readTokenSource(env: Environment): ConfiguredToken {
  * The image's ENV reaches us too, so a policy file named by a variable counts only without a gateway:
  * otherwise a hostile image would replace the gateway's policy. A flag comes from the pod's author.
  */
-function readPolicySource(get: Get, values: Values, env: Environment, endpoint: URL | undefined, warnings: string[]): PolicySource {
+function readPolicySource(
+  get: Get,
+  values: Values,
+  env: Environment,
+  endpoint: URL | undefined,
+  warnings: string[],
+): PolicySource {
   const file = get('policy') ?? get('policy-data');
   if (values['policy-rules'] !== undefined) {
     if (get('policy-data') === undefined) throw usage('--policy-rules needs --policy-data');
@@ -283,14 +344,18 @@ function readPolicySource(get: Get, values: Values, env: Environment, endpoint: 
   if (file !== undefined) return { kind: 'file', path: file };
   const named = env['OPENSHELL_POLICY_DATA'];
   if (named && endpoint === undefined) return { kind: 'file', path: named };
-  if (named) warnings.push('OPENSHELL_POLICY_DATA is ignored because a gateway is configured; use --policy to override it');
+  if (named)
+    warnings.push(
+      'OPENSHELL_POLICY_DATA is ignored because a gateway is configured; use --policy to override it',
+    );
   return endpoint === undefined ? { kind: 'default' } : { kind: 'gateway' };
 }
 
 function readLevel(what: string, value: string | undefined, fallback: LogLevel): LogLevel {
   if (value === undefined) return fallback;
   const level = LOG_LEVELS.find((known) => known === value.toLowerCase());
-  if (level === undefined) throw new Fault('config', `${what} must be one of ${LOG_LEVELS.join(', ')}, is "${value}"`);
+  if (level === undefined)
+    throw new Fault('config', `${what} must be one of ${LOG_LEVELS.join(', ')}, is "${value}"`);
   return level;
 }
 
@@ -327,7 +392,10 @@ function readUserEnvironment(value: string | undefined): ReadonlyMap<string, str
   const variables = new Map<string, string>();
   for (const [name, entry] of Object.entries(parsed)) {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) || typeof entry !== 'string' || entry.includes('\0'))
-      throw new Fault('config', `OPENSHELL_USER_ENVIRONMENT has a variable that cannot be set: "${name.slice(0, 100)}"`);
+      throw new Fault(
+        'config',
+        `OPENSHELL_USER_ENVIRONMENT has a variable that cannot be set: "${name.slice(0, 100)}"`,
+      );
     variables.set(name, entry);
   }
   return variables;

@@ -23,7 +23,14 @@ export function reportEgress(logging: Logging, log: Logger, metrics: Metrics): (
         metrics.decisions.inc({ decision: 'allowed' });
         const { identity, intent, policy } = event;
         const process = { name: basename(identity.binary), pid: identity.pid };
-        const place = { process, host: intent.host, port: intent.port, policy, engine: 'policy', reason: undefined };
+        const place = {
+          process,
+          host: intent.host,
+          port: intent.port,
+          policy,
+          engine: 'policy',
+          reason: undefined,
+        };
         return logging.ocsf(
           shorthand({ class: 'network', activity: 'OPEN', severity: 'info', action: 'ALLOWED', ...place }),
         );

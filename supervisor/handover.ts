@@ -17,7 +17,8 @@ const ENVIRONMENT_FD = 5;
 /** Takes over the descriptors. Fails when the supervisor was not started by its launcher. */
 export function takeHandover(): Result<Handover, Fault> {
   try {
-    if (!fstatSync(FENCE_FD).isSocket() || !fstatSync(ENVIRONMENT_FD).isFIFO()) throw new Error('other descriptors');
+    if (!fstatSync(FENCE_FD).isSocket() || !fstatSync(ENVIRONMENT_FD).isFIFO())
+      throw new Error('other descriptors');
     const environment = parseEnvironment(readFileSync(ENVIRONMENT_FD));
     closeSync(ENVIRONMENT_FD);
     return ok({ fenceFd: FENCE_FD, environment });

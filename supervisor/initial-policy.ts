@@ -32,10 +32,13 @@ export async function initialPolicy(
       return document.ok ? ok({ policy: new PolicyInForce(document.value), outcome: undefined }) : document;
     }
     case 'default':
-      log.warn('no policy was given: the restrictive default holds, without any network; use --policy or a gateway');
+      log.warn(
+        'no policy was given: the restrictive default holds, without any network; use --policy or a gateway',
+      );
       return ok({ policy: new PolicyInForce(RESTRICTIVE_DEFAULT), outcome: undefined });
     case 'gateway': {
-      if (link === undefined) return err(new Fault('internal', 'the gateway’s policy was asked for without a gateway'));
+      if (link === undefined)
+        return err(new Fault('internal', 'the gateway’s policy was asked for without a gateway'));
       const fetched = await link.initialConfig();
       if (!fetched.ok) return fetched;
       return fromGateway(fetched.value, log);
@@ -49,7 +52,9 @@ function fromGateway(config: GetSandboxConfigResponse, log: Logger): Result<Init
     return ok({ policy, outcome: policy.apply(config) });
   }
   if (!existsSync(IMAGE_POLICY)) {
-    log.warn('the gateway has no policy for this sandbox: the restrictive default holds, without any network');
+    log.warn(
+      'the gateway has no policy for this sandbox: the restrictive default holds, without any network',
+    );
     return ok({ policy: new PolicyInForce(RESTRICTIVE_DEFAULT), outcome: undefined });
   }
   const document = readPolicyFile(IMAGE_POLICY, 'the image');
@@ -62,5 +67,7 @@ function readPolicyFile(path: string, setting: string): Result<PolicyDocument, F
   const text = readTextFile(path, setting);
   if (!text.ok) return text;
   const parsed = parsePolicyYaml(text.value);
-  return parsed.ok ? parsed : err(new Fault('policy', `the policy ${path} is not valid: ${faultsOf(parsed)}`));
+  return parsed.ok
+    ? parsed
+    : err(new Fault('policy', `the policy ${path} is not valid: ${faultsOf(parsed)}`));
 }

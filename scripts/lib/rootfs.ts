@@ -17,7 +17,7 @@ import { cached } from './paths.ts';
 
 export type RootfsKind = 'debian' | 'busybox';
 
-const DEBIAN_PACKAGES = ['ca-certificates', 'curl', 'netcat-openbsd', 'procps', 'python3-minimal'];
+const DEBIAN_PACKAGES = ['ca-certificates', 'curl', 'netcat-openbsd', 'procps', 'python3'];
 
 /** Where the bundle mounts something. They exist beforehand: the root is read-only, and gVisor makes none. */
 const MOUNT_POINTS = [
@@ -33,7 +33,7 @@ const MOUNT_POINTS = [
 ];
 
 /** The names that a change of this file must change, so that no stale root file system is used. */
-const NAMES: Readonly<Record<RootfsKind, string>> = { debian: 'debian-bookworm-1', busybox: 'busybox-2' };
+const NAMES: Readonly<Record<RootfsKind, string>> = { debian: 'debian-bookworm-2', busybox: 'busybox-2' };
 
 /** The mirror that this machine's apt uses for Debian itself. */
 const debianMirror = (): string => {
