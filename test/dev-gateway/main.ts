@@ -64,7 +64,7 @@ const withControl = <T>(args: Argv<T>) =>
 await yargs(hideBin(process.argv))
   .scriptName('dev-gateway')
   .command(
-    'serve',
+    ['serve', '$0'],
     'run the gateway until SIGTERM',
     (args) =>
       args
@@ -102,7 +102,7 @@ await yargs(hideBin(process.argv))
     (args) =>
       ask(args.control, 'POST', args.seconds === undefined ? '/refuse' : `/refuse?seconds=${args.seconds}`),
   )
-  .demandCommand(1, 1)
+  .demandCommand(0, 1)
   .strict()
   .fail((message, error) => {
     process.stderr.write(`dev-gateway: ${error?.message ?? message}\n`);
