@@ -26,7 +26,8 @@ export function resolveMainCommand(
 }
 
 function parseSpec(spec: string): Result<MainCommand, Fault> {
-  const bad = (why: string): Result<never, Fault> => err(new Fault('config', `OPENSHELL_MAIN_PROCESS_SPEC ${why}`));
+  const bad = (why: string): Result<never, Fault> =>
+    err(new Fault('config', `OPENSHELL_MAIN_PROCESS_SPEC ${why}`));
   const encoded = spec.startsWith('base64url:') ? spec.slice('base64url:'.length) : undefined;
   if (encoded !== undefined && !/^[A-Za-z0-9_-]+$/.test(encoded)) return bad('is not unpadded base64url');
   let value: unknown;
@@ -43,7 +44,11 @@ function parseSpec(spec: string): Result<MainCommand, Fault> {
   if (!Array.isArray(command) || !command.every((word): word is string => typeof word === 'string'))
     return bad('has no command that is a list of strings');
   if (tty !== undefined && typeof tty !== 'boolean') return bad('has a tty that is not true or false');
-  return checked({ argv: command, tty: tty === true }, 'the command of OPENSHELL_MAIN_PROCESS_SPEC', 'config');
+  return checked(
+    { argv: command, tty: tty === true },
+    'the command of OPENSHELL_MAIN_PROCESS_SPEC',
+    'config',
+  );
 }
 
 function checked(command: MainCommand, what: string, kind: 'usage' | 'config'): Result<MainCommand, Fault> {
@@ -51,8 +56,10 @@ function checked(command: MainCommand, what: string, kind: 'usage' | 'config'): 
   if (command.argv.length === 0 || command.argv[0] === '') return bad('is empty');
   if (command.argv.length > MAX_ARGUMENTS) return bad(`has more than ${MAX_ARGUMENTS} arguments`);
   const sizes = command.argv.map((word) => Buffer.byteLength(word));
-  if (sizes.some((size) => size > MAX_ARGUMENT_BYTES)) return bad(`has an argument of more than ${MAX_ARGUMENT_BYTES} bytes`);
-  if (sizes.reduce((sum, size) => sum + size, 0) > MAX_TOTAL_BYTES) return bad(`is larger than ${MAX_TOTAL_BYTES} bytes`);
+  if (sizes.some((size) => size > MAX_ARGUMENT_BYTES))
+    return bad(`has an argument of more than ${MAX_ARGUMENT_BYTES} bytes`);
+  if (sizes.reduce((sum, size) => sum + size, 0) > MAX_TOTAL_BYTES)
+    return bad(`is larger than ${MAX_TOTAL_BYTES} bytes`);
   if (command.argv.some((word) => word.includes('\0'))) return bad('holds a NUL byte');
   return ok(command);
 }

@@ -12,7 +12,8 @@ export function parseAuthority(text: string): Authority | undefined {
   if (match === null) return undefined;
   const port = Number(match[3]);
   if (port < 1 || port > 65_535) return undefined;
-  if (match[1] !== undefined) return isIP(match[1]) === 6 ? { host: match[1].toLowerCase(), port } : undefined;
+  if (match[1] !== undefined)
+    return isIP(match[1]) === 6 ? { host: match[1].toLowerCase(), port } : undefined;
   const host = (match[2] ?? '').toLowerCase().replace(/\.$/, '');
   return host === '' || !/^[\x21-\x7e]+$/.test(host) ? undefined : { host, port };
 }

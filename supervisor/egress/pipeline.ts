@@ -51,7 +51,8 @@ export class EgressPipeline {
     };
 
     const root = mainPid();
-    if (root === undefined) return denied(intent.via, undefined, undefined, 'the main process does not run yet');
+    if (root === undefined)
+      return denied(intent.via, undefined, undefined, 'the main process does not run yet');
     const caller = await callers.identify(connectionOf(client), root);
     if (!caller.ok) return denied(intent.via, undefined, undefined, caller.error);
     const identity = caller.value;
@@ -65,7 +66,13 @@ export class EgressPipeline {
         'the endpoint asks for request inspection, which this version does not have; use protocol tcp or none to allow it whole',
         'unsupported_l7_protocol',
       );
-    const planned = await planDestination(intent.host, intent.port, decision.destination, resolve, judgeAddress);
+    const planned = await planDestination(
+      intent.host,
+      intent.port,
+      decision.destination,
+      resolve,
+      judgeAddress,
+    );
     if (!planned.ok) {
       if (planned.error.kind === 'refused')
         return denied('ssrf', identity, decision.policy, planned.error.reason, 'ssrf_denied');
@@ -84,7 +91,12 @@ export class EgressPipeline {
     return ok({ upstream: dialled.value, generation: decision.generation });
   }
 
-  #failed(intent: Intent, identity: CallerIdentity, policy: string, reason: string): Result<never, ProxyAnswer> {
+  #failed(
+    intent: Intent,
+    identity: CallerIdentity,
+    policy: string,
+    reason: string,
+  ): Result<never, ProxyAnswer> {
     this.#options.observe({ kind: 'failed', intent, identity, policy, reason });
     return err({ status: 502, error: 'upstream_unreachable', detail: reason });
   }

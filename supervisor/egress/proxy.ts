@@ -1,8 +1,8 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { Fault } from '../fault.ts';
-import { err, ok, type Result } from '../result.ts';
 import type { Intent } from '../policy/intent.ts';
+import { err, ok, type Result } from '../result.ts';
 import { handleConnect } from './adapters/connect.ts';
 import { handleForward } from './adapters/forward.ts';
 import { EgressPipeline, type PipelineOptions } from './pipeline.ts';
@@ -38,7 +38,9 @@ interface Open {
  * Starts the explicit proxy (CONNECT and absolute-form HTTP) on a loopback address. Fails with a Fault of
  * kind `listen` when the address is taken or not allowed.
  */
-export async function startExplicitProxy(options: ExplicitProxyOptions): Promise<Result<ExplicitProxy, Fault>> {
+export async function startExplicitProxy(
+  options: ExplicitProxyOptions,
+): Promise<Result<ExplicitProxy, Fault>> {
   const pipeline = new EgressPipeline(options);
   const open = new Set<Open>();
   const sockets = new Set<Socket>();
@@ -56,7 +58,13 @@ export async function startExplicitProxy(options: ExplicitProxyOptions): Promise
   };
 
   const server: Server = createServer(
-    { maxHeaderSize: MAX_HEAD_BYTES, headersTimeout: HEAD_TIMEOUT_MS, requestTimeout: 0, keepAlive: false, insecureHTTPParser: false },
+    {
+      maxHeaderSize: MAX_HEAD_BYTES,
+      headersTimeout: HEAD_TIMEOUT_MS,
+      requestTimeout: 0,
+      keepAlive: false,
+      insecureHTTPParser: false,
+    },
     (request, response) => {
       const startedAt = options.clock.monotonic();
       let entry: Open | undefined;

@@ -65,7 +65,9 @@ const TRANSIENT: ReadonlySet<number> = new Set([
 
 /** The gRPC status code of a failure, or UNKNOWN. */
 export function codeOf(error: unknown): number {
-  return error instanceof Error && 'code' in error && typeof error.code === 'number' ? error.code : status.UNKNOWN;
+  return error instanceof Error && 'code' in error && typeof error.code === 'number'
+    ? error.code
+    : status.UNKNOWN;
 }
 
 export const isTransient = (error: unknown): boolean => TRANSIENT.has(codeOf(error));

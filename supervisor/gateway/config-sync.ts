@@ -39,9 +39,13 @@ export class ConfigSync {
         const delayMs = START_DELAYS_MS[attempt];
         if (!isTransient(error) || delayMs === undefined)
           return err(
-            new Fault('gateway', `no configuration from the gateway: ${describeCallError(error)}; check OPENSHELL_ENDPOINT and the token`, {
-              cause: error,
-            }),
+            new Fault(
+              'gateway',
+              `no configuration from the gateway: ${describeCallError(error)}; check OPENSHELL_ENDPOINT and the token`,
+              {
+                cause: error,
+              },
+            ),
           );
         await new Promise<void>((resolve) => void this.#options.clock.after(delayMs, resolve));
       }

@@ -36,7 +36,9 @@ export async function resolveTarget(
   const addresses = shuffle(resolved.value, random);
   const family = isIP(addresses[0] ?? '');
   const same = addresses.filter((address) => isIP(address) === family);
-  const list = same.map((address) => (family === 6 ? `[${address}]:${endpoint.port}` : `${address}:${endpoint.port}`));
+  const list = same.map((address) =>
+    family === 6 ? `[${address}]:${endpoint.port}` : `${address}:${endpoint.port}`,
+  );
   return ok(`ipv${family}:${list.join(',')}`);
 }
 

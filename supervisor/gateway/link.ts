@@ -64,10 +64,15 @@ export class GatewayLink {
     this.#token = new TokenHolder(
       options.token,
       {
-        issue: async (token) => toToken(await this.#call((client) => client.issueSandboxToken.bind(client), {}, token)),
+        issue: async (token) =>
+          toToken(await this.#call((client) => client.issueSandboxToken.bind(client), {}, token)),
         refresh: async (token) =>
           toToken(
-            await this.#call((client) => client.refreshSandboxToken.bind(client), { extensionServiceNames: [] }, token),
+            await this.#call(
+              (client) => client.refreshSandboxToken.bind(client),
+              { extensionServiceNames: [] },
+              token,
+            ),
           ),
       },
       clock,
@@ -142,7 +147,10 @@ export class GatewayLink {
   }
 
   /** Says what became of a policy revision; only revisions of the sandbox's own policy are reported. */
-  reportPolicy(version: number, outcome: { readonly loaded: true } | { readonly loaded: false; readonly error: string }): void {
+  reportPolicy(
+    version: number,
+    outcome: { readonly loaded: true } | { readonly loaded: false; readonly error: string },
+  ): void {
     if (version === 0) return;
     this.#reports.push({
       sandboxId: this.#options.sandboxId,
@@ -199,7 +207,12 @@ export class GatewayLink {
     if (secure !== undefined && !secure.ok) return secure;
     this.#client?.close();
     this.#target = target.value;
-    this.#client = openClient(target.value, secure?.value, `${place.host}:${place.port}`, tls.serverName ?? place.host);
+    this.#client = openClient(
+      target.value,
+      secure?.value,
+      `${place.host}:${place.port}`,
+      tls.serverName ?? place.host,
+    );
     return ok(this.#client);
   }
 
@@ -248,4 +261,13 @@ const toToken = (answer: { readonly token: string; readonly expiresAtMs: bigint 
 });
 
 const sameAddresses = (a: string, b: string): boolean =>
-  a.replace(/^ipv\d:/, '').split(',').sort().join() === b.replace(/^ipv\d:/, '').split(',').sort().join();
+  a
+    .replace(/^ipv\d:/, '')
+    .split(',')
+    .sort()
+    .join() ===
+  b
+    .replace(/^ipv\d:/, '')
+    .split(',')
+    .sort()
+    .join();

@@ -1,6 +1,6 @@
-import type { Batch, RecordBuffer } from '../buffer/record-buffer.ts';
-import type { Entry } from '../buffer/record.ts';
 import type { PushSandboxLogsRequest, SandboxLogLine } from '../../proto/generated/openshell/v1/openshell.ts';
+import type { Entry } from '../buffer/record.ts';
+import type { Batch, RecordBuffer } from '../buffer/record-buffer.ts';
 import type { Clock, Random } from '../clock.ts';
 import { describeCallError } from './channel.ts';
 
@@ -94,7 +94,20 @@ function toLine(entry: Entry, sandboxId: string, nowMs: number): SandboxLogLine 
     return { ...base, timestampMs: BigInt(Math.round(at)), level, target, message, fields };
   }
   const { first, last, count, lostBytes, reason } = entry;
-  const fields = { class: entry.class, first: `${first}`, last: `${last}`, count: `${count}`, bytes: `${lostBytes}` };
+  const fields = {
+    class: entry.class,
+    first: `${first}`,
+    last: `${last}`,
+    count: `${count}`,
+    bytes: `${lostBytes}`,
+  };
   const message = `${count} records of class ${entry.class} were lost: ${reason}`;
-  return { ...base, timestampMs: BigInt(Math.round(nowMs)), level: 'WARN', target: 'buffer', message, fields };
+  return {
+    ...base,
+    timestampMs: BigInt(Math.round(nowMs)),
+    level: 'WARN',
+    target: 'buffer',
+    message,
+    fields,
+  };
 }

@@ -14,7 +14,12 @@ export async function probeGateway(
   if (!target.ok) return { reachable: false, detail: target.error.message };
   const secure = place.secure ? secureCredentials(tls) : undefined;
   if (secure !== undefined && !secure.ok) return { reachable: false, detail: secure.error.message };
-  const client = openClient(target.value, secure?.value, `${place.host}:${place.port}`, tls.serverName ?? place.host);
+  const client = openClient(
+    target.value,
+    secure?.value,
+    `${place.host}:${place.port}`,
+    tls.serverName ?? place.host,
+  );
   try {
     const health = await unary(client.health.bind(client), {}, '', 5_000);
     const well = health.status === ServiceStatus.SERVICE_STATUS_HEALTHY;

@@ -1,5 +1,9 @@
 import type { ClientDuplexStream } from '@grpc/grpc-js';
-import type { GatewayMessage, RelayOpen, SupervisorMessage } from '../../proto/generated/openshell/v1/openshell.ts';
+import type {
+  GatewayMessage,
+  RelayOpen,
+  SupervisorMessage,
+} from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Clock, Random } from '../clock.ts';
 import { Backoff } from './backoff.ts';
 import { describeCallError, isRefusal } from './channel.ts';

@@ -31,7 +31,8 @@ export function secureCredentials(files: TlsFiles): Result<ChannelCredentials, F
   try {
     return ok(credentials.createSsl(ca, key, cert));
   } catch (cause) {
-    const message = 'the TLS files do not fit together; check OPENSHELL_TLS_CA, OPENSHELL_TLS_CERT and OPENSHELL_TLS_KEY';
+    const message =
+      'the TLS files do not fit together; check OPENSHELL_TLS_CA, OPENSHELL_TLS_CERT and OPENSHELL_TLS_KEY';
     return err(new Fault('credentials', message, { cause }));
   }
 }

@@ -120,6 +120,8 @@ function readToken(path: string, variable: string): Result<string, Fault> {
     if (token !== '') return ok(token);
     return err(new Fault('credentials', `the token file ${path} is empty; ${variable} names it`));
   } catch (cause) {
-    return err(new Fault('credentials', `cannot read the token file ${path}, which ${variable} names`, { cause }));
+    return err(
+      new Fault('credentials', `cannot read the token file ${path}, which ${variable} names`, { cause }),
+    );
   }
 }

@@ -27,10 +27,15 @@ export async function startHealthServer(options: HealthOptions): Promise<Result<
     { requestTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS, maxHeaderSize: 8192 },
     (request, response) => {
       const send = (status: number, type: string, body: string): void => {
-        response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body), connection: 'close' });
+        response.writeHead(status, {
+          'content-type': type,
+          'content-length': Buffer.byteLength(body),
+          connection: 'close',
+        });
         response.end(request.method === 'HEAD' ? '' : body);
       };
-      if (request.method !== 'GET' && request.method !== 'HEAD') return send(405, 'text/plain', 'GET or HEAD only\n');
+      if (request.method !== 'GET' && request.method !== 'HEAD')
+        return send(405, 'text/plain', 'GET or HEAD only\n');
       switch (request.url) {
         case '/healthz':
           return send(200, 'text/plain', 'ok\n');

@@ -61,7 +61,13 @@ export function createLogging(options: LoggingOptions): Logging {
     },
     sink.stream,
   );
-  const push = (level: LogRecord['level'], rank: number, target: string, message: string, fields: LogFields): void => {
+  const push = (
+    level: LogRecord['level'],
+    rank: number,
+    target: string,
+    message: string,
+    fields: LogFields,
+  ): void => {
     if (rank <= RANK[options.pushLevel])
       options.push({ at: options.now(), level, target, message, fields: printable(fields) });
   };
@@ -96,7 +102,8 @@ interface Sink {
 function openSink(options: LoggingOptions, onDrop: () => void): Sink {
   const format = options.format === 'pretty' ? prettyLine : (line: string) => line;
   const { write } = options;
-  if (write !== undefined) return { stream: { write: (line) => write(format(line)) }, flush: () => undefined };
+  if (write !== undefined)
+    return { stream: { write: (line) => write(format(line)) }, flush: () => undefined };
   const destination = pino.destination({ fd: 1, sync: false, maxLength: MAX_WAITING_BYTES });
   destination.on('drop', onDrop);
   destination.on('error', onDrop); // EPIPE: nobody reads any more; the sandbox goes on
@@ -119,7 +126,10 @@ export function prettyLine(line: string): string {
   const rest = Object.entries(fields)
     .map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
     .join('');
-  return `${clock} ${String(level).toUpperCase().padEnd(5)} ${target}: ${msg}${rest}\n`.replaceAll(/[\r\n]+(?!$)/g, ' ');
+  return `${clock} ${String(level).toUpperCase().padEnd(5)} ${target}: ${msg}${rest}\n`.replaceAll(
+    /[\r\n]+(?!$)/g,
+    ' ',
+  );
 }
 
 /** Values under names that promise a secret never get out; values of type Secret print themselves redacted. */
@@ -132,6 +142,7 @@ function redact(fields: LogFields): LogFields {
 function printable(fields: LogFields): Readonly<Record<string, string>> {
   const text: Record<string, string> = {};
   for (const [key, value] of Object.entries(redact(fields)))
-    if (value !== undefined) text[key] = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
+    if (value !== undefined)
+      text[key] = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
   return text;
 }

@@ -1,5 +1,12 @@
 /** OCSF severities with their tags in the shorthand (contract.md, 11). */
-const SEVERITY_TAG = { info: 'INFO', low: 'LOW', medium: 'MED', high: 'HIGH', critical: 'CRIT', fatal: 'FATAL' } as const;
+const SEVERITY_TAG = {
+  info: 'INFO',
+  low: 'LOW',
+  medium: 'MED',
+  high: 'HIGH',
+  critical: 'CRIT',
+  fatal: 'FATAL',
+} as const;
 export type Severity = keyof typeof SEVERITY_TAG;
 
 /** The security events of the supervisor, by OCSF class. */
@@ -51,7 +58,9 @@ export function shorthand(event: OcsfEvent): string {
     case 'network': {
       const process = event.process === undefined ? '-' : `${event.process.name}(${event.process.pid})`;
       const reason =
-        event.action === 'DENIED' && event.reason !== undefined ? ` [reason:${cut(event.reason, MAX_REASON)}]` : '';
+        event.action === 'DENIED' && event.reason !== undefined
+          ? ` [reason:${cut(event.reason, MAX_REASON)}]`
+          : '';
       const engine = ` [policy:${word(event.policy ?? '-')} engine:${word(event.engine)}]`;
       return `NET:${event.activity} ${tag} ${event.action} ${process} -> ${event.host}:${event.port}${engine}${reason}`;
     }
@@ -75,7 +84,8 @@ export function shorthand(event: OcsfEvent): string {
 }
 
 /** Escapes what would end a bracket or split a word. */
-const word = (text: string): string => text.replaceAll(/[\\[\]\s]/g, (char) => (/\s/.test(char) ? '\\ ' : `\\${char}`));
+const word = (text: string): string =>
+  text.replaceAll(/[\\[\]\s]/g, (char) => (/\s/.test(char) ? '\\ ' : `\\${char}`));
 
 /** One line, at most `limit` bytes, cut between characters. */
 function cut(text: string, limit: number): string {

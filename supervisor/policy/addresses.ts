@@ -84,21 +84,42 @@ const ranges = (...texts: string[]): readonly IpRange[] =>
     return range;
   });
 
-const BLOCKED = ranges('127.0.0.0/8', '169.254.0.0/16', '0.0.0.0/8', '224.0.0.0/4', '::/128', '::1/128', 'fe80::/10', 'ff00::/8');
+const BLOCKED = ranges(
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '0.0.0.0/8',
+  '224.0.0.0/4',
+  '::/128',
+  '::1/128',
+  'fe80::/10',
+  'ff00::/8',
+);
 const INTERNAL = ranges(
-  '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', '192.0.0.0/24', '192.0.2.0/24',
-  '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24', '240.0.0.0/4', 'fc00::/7', 'fec0::/10', '2001:db8::/32',
+  '10.0.0.0/8',
+  '172.16.0.0/12',
+  '192.168.0.0/16',
+  '100.64.0.0/10',
+  '192.0.0.0/24',
+  '192.0.2.0/24',
+  '198.18.0.0/15',
+  '198.51.100.0/24',
+  '203.0.113.0/24',
+  '240.0.0.0/4',
+  'fc00::/7',
+  'fec0::/10',
+  '2001:db8::/32',
 );
 
 /** Embeddings of an IPv4 address in an IPv6 one, with how far to shift to find it, and whether inverted. */
-const EMBEDDED: readonly { readonly range: IpRange; readonly shift: bigint; readonly inverted?: boolean }[] = [
-  { range: ranges('::ffff:0:0/96')[0] as IpRange, shift: 0n }, // mapped, RFC 4291 2.5.5.2
-  { range: ranges('::/96')[0] as IpRange, shift: 0n }, // compatible, RFC 4291 2.5.5.1
-  { range: ranges('64:ff9b::/96')[0] as IpRange, shift: 0n }, // NAT64, RFC 6052
-  { range: ranges('64:ff9b:1::/48')[0] as IpRange, shift: 0n }, // local NAT64, RFC 8215
-  { range: ranges('2002::/16')[0] as IpRange, shift: 80n }, // 6to4, RFC 3056
-  { range: ranges('2001::/32')[0] as IpRange, shift: 0n, inverted: true }, // Teredo, RFC 4380
-];
+const EMBEDDED: readonly { readonly range: IpRange; readonly shift: bigint; readonly inverted?: boolean }[] =
+  [
+    { range: ranges('::ffff:0:0/96')[0] as IpRange, shift: 0n }, // mapped, RFC 4291 2.5.5.2
+    { range: ranges('::/96')[0] as IpRange, shift: 0n }, // compatible, RFC 4291 2.5.5.1
+    { range: ranges('64:ff9b::/96')[0] as IpRange, shift: 0n }, // NAT64, RFC 6052
+    { range: ranges('64:ff9b:1::/48')[0] as IpRange, shift: 0n }, // local NAT64, RFC 8215
+    { range: ranges('2002::/16')[0] as IpRange, shift: 80n }, // 6to4, RFC 3056
+    { range: ranges('2001::/32')[0] as IpRange, shift: 0n, inverted: true }, // Teredo, RFC 4380
+  ];
 
 export type AddressClass = 'blocked' | 'internal' | 'public';
 
@@ -121,7 +142,8 @@ export function judgeAddress(rule: DestinationRule, address: string, port: numbe
   const ip = parseIp(address);
   if (ip === undefined) return err(`${address} is not an address`);
   const kind = classifyAddress(ip);
-  if (kind === 'blocked') return err(`${address} is a loopback, link-local, multicast or unspecified address`);
+  if (kind === 'blocked')
+    return err(`${address} is a loopback, link-local, multicast or unspecified address`);
   if (rule.kind !== 'public-only' && CONTROL_PORTS.has(port))
     return err(`port ${port} belongs to a cluster's control plane`);
   switch (rule.kind) {
@@ -130,7 +152,9 @@ export function judgeAddress(rule: DestinationRule, address: string, port: numbe
         ? ok(undefined)
         : err(`${address} is outside the endpoint's allowed_ips`);
     case 'literal':
-      return rule.address === address ? ok(undefined) : err(`${address} is not the address that the policy names`);
+      return rule.address === address
+        ? ok(undefined)
+        : err(`${address} is not the address that the policy names`);
     case 'exact-host':
       return ok(undefined);
     case 'public-only':

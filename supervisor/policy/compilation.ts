@@ -33,10 +33,15 @@ export type PolicyGeneration =
   | { readonly kind: 'quarantine'; readonly generation: number; readonly reason: string };
 
 /** Compiles a valid document. Rules are tried in the order of their names, so the smallest one wins. */
-export function compilePolicy(document: PolicyDocument, options: { readonly generation: number }): PolicyGeneration {
+export function compilePolicy(
+  document: PolicyDocument,
+  options: { readonly generation: number },
+): PolicyGeneration {
   const exact = new Map<string, CompiledEndpoint[]>();
   const patterns: CompiledEndpoint[] = [];
-  const rules = Object.values(document.networkPolicies).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  const rules = Object.values(document.networkPolicies).sort((a, b) =>
+    a.name < b.name ? -1 : a.name > b.name ? 1 : 0,
+  );
   for (const { name, binaries, endpoints } of rules) {
     const rule: CompiledRule = { name, binaries: binaries.map(compileBinaryPattern) };
     for (const endpoint of endpoints) {
@@ -77,5 +82,7 @@ function destinationOf(endpoint: Endpoint): DestinationRule {
     return { kind: 'allowed-ips', ranges };
   }
   if (parseIp(endpoint.host) !== undefined) return { kind: 'literal', address: endpoint.host.toLowerCase() };
-  return isHostGlob(endpoint.host) || endpoint.advisorProposed ? { kind: 'public-only' } : { kind: 'exact-host' };
+  return isHostGlob(endpoint.host) || endpoint.advisorProposed
+    ? { kind: 'public-only' }
+    : { kind: 'exact-host' };
 }

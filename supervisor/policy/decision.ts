@@ -8,7 +8,12 @@ import type { CallerIdentity, Decision, Intent } from './intent.ts';
  */
 export function decide(policy: PolicyGeneration, intent: Intent, identity: CallerIdentity): Decision {
   const { generation } = policy;
-  const deny = (reason: string, rule?: string): Decision => ({ kind: 'deny', generation, reason, policy: rule });
+  const deny = (reason: string, rule?: string): Decision => ({
+    kind: 'deny',
+    generation,
+    reason,
+    policy: rule,
+  });
   if (policy.kind === 'quarantine') return deny(policy.reason);
   if (policy.empty) return deny('the policy has no network rule');
   if (isDisguisedAddress(intent.host))
@@ -20,7 +25,8 @@ export function decide(policy: PolicyGeneration, intent: Intent, identity: Calle
     for (const endpoint of endpoints) {
       if (!endpoint.ports.has(intent.port) || !endpoint.matches(intent.host)) continue;
       known ??= endpoint;
-      if (mayUse(endpoint, identity) && (best === undefined || endpoint.rule.name < best.rule.name)) best = endpoint;
+      if (mayUse(endpoint, identity) && (best === undefined || endpoint.rule.name < best.rule.name))
+        best = endpoint;
     }
   if (best !== undefined)
     return {
@@ -32,7 +38,8 @@ export function decide(policy: PolicyGeneration, intent: Intent, identity: Calle
       inspect: best.inspect || anyInspects(policy, intent),
     };
   if (known === undefined) return deny(`no rule names ${intent.host}:${intent.port}`);
-  const parents = identity.ancestors.length === 0 ? '' : ` (started by ${identity.ancestors.slice(0, 4).join(', ')})`;
+  const parents =
+    identity.ancestors.length === 0 ? '' : ` (started by ${identity.ancestors.slice(0, 4).join(', ')})`;
   return deny(
     `rule ${known.rule.name} names ${intent.host}:${intent.port}, but not the binary ${identity.binary}${parents}`,
     known.rule.name,

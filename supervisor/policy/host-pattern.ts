@@ -17,8 +17,10 @@ export function hostPatternFault(pattern: string): string | undefined {
   if (!isHostGlob(pattern)) return undefined;
   if (labels.length <= 2) return 'is too broad: a wildcard needs at least two labels behind it';
   for (const [index, label] of labels.entries()) {
-    if (label.includes('**') && (index > 0 || label !== '**')) return 'may hold ** only as its whole first label';
-    if (index > 0 && label.includes('*') && label !== '*') return 'may hold * behind the first label only as a whole label';
+    if (label.includes('**') && (index > 0 || label !== '**'))
+      return 'may hold ** only as its whole first label';
+    if (index > 0 && label.includes('*') && label !== '*')
+      return 'may hold * behind the first label only as a whole label';
   }
   return undefined;
 }
@@ -29,7 +31,9 @@ export function compileHostPattern(pattern: string): HostMatcher {
   if (!isHostGlob(lower)) return (host) => host === lower;
   const source = lower
     .split('.')
-    .map((label) => (label === '**' ? '[^.]+(?:\\.[^.]+)*' : label.split('*').map(escapeRegExp).join('[^.]*')))
+    .map((label) =>
+      label === '**' ? '[^.]+(?:\\.[^.]+)*' : label.split('*').map(escapeRegExp).join('[^.]*'),
+    )
     .map((label) => (label === '[^.]*' ? '[^.]+' : label))
     .join('\\.');
   const expression = new RegExp(`^${source}$`);

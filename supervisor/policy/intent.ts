@@ -44,4 +44,9 @@ export type Decision =
       /** True when the endpoint asks for HTTP or message inspection (protocol other than tcp). */
       readonly inspect: boolean;
     }
-  | { readonly kind: 'deny'; readonly generation: number; readonly reason: string; readonly policy: string | undefined };
+  | {
+      readonly kind: 'deny';
+      readonly generation: number;
+      readonly reason: string;
+      readonly policy: string | undefined;
+    };

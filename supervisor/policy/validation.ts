@@ -18,7 +18,10 @@ export function validatePolicy(document: PolicyDocument): readonly PolicyFault[]
       checkEndpoint(`${path}.endpoints[${index}]`, endpoint, faults);
     for (const [index, binary] of rule.binaries.entries())
       if (!binary.startsWith('/') && !binary.startsWith('*'))
-        faults.push({ path: `${path}.binaries[${index}].path`, message: 'must be an absolute path or a glob' });
+        faults.push({
+          path: `${path}.binaries[${index}].path`,
+          message: 'must be an absolute path or a glob',
+        });
   }
   checkAmbiguity(document, faults);
   return faults;
@@ -84,7 +87,10 @@ function checkEndpoint(path: string, endpoint: Endpoint, faults: PolicyFault[]):
 /** Endpoints that overlap in host and port must agree on what is done with the connection. */
 function checkAmbiguity(document: PolicyDocument, faults: PolicyFault[]): void {
   const all = Object.entries(document.networkPolicies).flatMap(([key, rule]) =>
-    rule.endpoints.map((endpoint, index) => ({ endpoint, path: `network_policies.${key}.endpoints[${index}]` })),
+    rule.endpoints.map((endpoint, index) => ({
+      endpoint,
+      path: `network_policies.${key}.endpoints[${index}]`,
+    })),
   );
   for (const [index, first] of all.entries())
     for (const second of all.slice(index + 1)) {
@@ -92,7 +98,10 @@ function checkAmbiguity(document: PolicyDocument, faults: PolicyFault[]): void {
       if (!a.ports.some((port) => b.ports.includes(port)) || !overlap(a.host, b.host)) continue;
       const differs = conflict(a, b);
       if (differs !== undefined)
-        faults.push({ path: second.path, message: `differs in ${differs} from ${first.path}, which covers the same host and port` });
+        faults.push({
+          path: second.path,
+          message: `differs in ${differs} from ${first.path}, which covers the same host and port`,
+        });
     }
 }
 

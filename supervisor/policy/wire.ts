@@ -1,6 +1,12 @@
 import type { NetworkEndpoint, SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { err, ok, type Result } from '../result.ts';
-import { type Endpoint, INSPECTED_PROTOCOLS, type NetworkRule, type PolicyDocument, type PolicyFault } from './document.ts';
+import {
+  type Endpoint,
+  INSPECTED_PROTOCOLS,
+  type NetworkRule,
+  type PolicyDocument,
+  type PolicyFault,
+} from './document.ts';
 import { validatePolicy } from './validation.ts';
 
 /**
@@ -45,9 +51,15 @@ function endpointFrom(wire: NetworkEndpoint, path: string, faults: PolicyFault[]
     (known) => known === (wire.protocol || 'opaque'),
   );
   if (protocol === undefined || wire.protocol === 'opaque')
-    faults.push({ path: `${path}.protocol`, message: `is ${JSON.stringify(wire.protocol)}, which this version does not know` });
+    faults.push({
+      path: `${path}.protocol`,
+      message: `is ${JSON.stringify(wire.protocol)}, which this version does not know`,
+    });
   if (!['', 'skip', 'terminate', 'passthrough'].includes(wire.tls))
-    faults.push({ path: `${path}.tls`, message: `is ${JSON.stringify(wire.tls)}, which this version does not know` });
+    faults.push({
+      path: `${path}.tls`,
+      message: `is ${JSON.stringify(wire.tls)}, which this version does not know`,
+    });
   const access = (['read-only', 'read-write', 'full'] as const).find((known) => known === wire.access);
   if (wire.access !== '' && access === undefined)
     faults.push({ path: `${path}.access`, message: 'must be read-only, read-write or full' });

@@ -1,7 +1,13 @@
 import * as v from 'valibot';
 import { isMap, LineCounter, type Node, parseDocument } from 'yaml';
 import { err, ok, type Result } from '../result.ts';
-import { type Endpoint, INSPECTED_PROTOCOLS, type NetworkRule, type PolicyDocument, type PolicyFault } from './document.ts';
+import {
+  type Endpoint,
+  INSPECTED_PROTOCOLS,
+  type NetworkRule,
+  type PolicyDocument,
+  type PolicyFault,
+} from './document.ts';
 import { validatePolicy } from './validation.ts';
 
 /** The gateway's own bound on a stored policy (contract.md, 2.3), in bytes. */
@@ -82,10 +88,15 @@ const schema = v.strictObject({
     }),
   ),
   landlock: v.optional(
-    v.strictObject({ compatibility: v.optional(v.picklist(['best_effort', 'hard_requirement']), 'best_effort') }),
+    v.strictObject({
+      compatibility: v.optional(v.picklist(['best_effort', 'hard_requirement']), 'best_effort'),
+    }),
   ),
   process: v.optional(
-    v.strictObject({ run_as_user: v.optional(v.union([text, v.number()])), run_as_group: v.optional(v.union([text, v.number()])) }),
+    v.strictObject({
+      run_as_user: v.optional(v.union([text, v.number()])),
+      run_as_group: v.optional(v.union([text, v.number()])),
+    }),
   ),
   network_policies: v.optional(v.record(text, rule), {}),
   network_middlewares: v.optional(
@@ -167,7 +178,8 @@ function nodeAt(root: unknown, path: readonly unknown[]): Node | undefined {
 
 function dotted(keys: readonly unknown[]): string {
   let path = '';
-  for (const key of keys) path += typeof key === 'number' ? `[${key}]` : `${path === '' ? '' : '.'}${String(key)}`;
+  for (const key of keys)
+    path += typeof key === 'number' ? `[${key}]` : `${path === '' ? '' : '.'}${String(key)}`;
   return path;
 }
 
@@ -180,7 +192,8 @@ function keysOf(path: string): readonly (string | number)[] {
 }
 
 function sentence(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === 'strict_object' && issue.expected === 'never') return 'is not a key of the policy schema';
+  if (issue.type === 'strict_object' && issue.expected === 'never')
+    return 'is not a key of the policy schema';
   return `must be ${issue.expected ?? 'valid'}, is ${issue.received}`;
 }
 
@@ -192,7 +205,8 @@ function fromShape(shape: Shape): PolicyDocument {
       endpoints: value.endpoints.map(endpointFrom),
       binaries: value.binaries.map((binary) => binary.path),
     };
-  const text = (id: string | number | undefined): string | undefined => (id === undefined ? undefined : String(id));
+  const text = (id: string | number | undefined): string | undefined =>
+    id === undefined ? undefined : String(id);
   return {
     version: shape.version,
     filesystem: shape.filesystem_policy && {

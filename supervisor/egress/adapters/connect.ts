@@ -20,7 +20,11 @@ export async function handleConnect(
   const authority = parseAuthority(request.url ?? '');
   if (authority === undefined) {
     client.end(
-      answerText({ status: 400, error: 'invalid_request_target', detail: 'CONNECT needs host:port, the port from 1 to 65535' }),
+      answerText({
+        status: 400,
+        error: 'invalid_request_target',
+        detail: 'CONNECT needs host:port, the port from 1 to 65535',
+      }),
     );
     return;
   }

@@ -1,4 +1,9 @@
-import { type IncomingMessage, request as httpRequest, type OutgoingHttpHeaders, type ServerResponse } from 'node:http';
+import {
+  request as httpRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+} from 'node:http';
 import type { Intent } from '../../policy/intent.ts';
 import type { EgressPipeline } from '../pipeline.ts';
 import { answerBody, type ProxyAnswer } from '../responses.ts';
@@ -56,14 +61,25 @@ export async function handleForward(
   }
   const url = new URL(target);
   if (url.username !== '' || url.password !== '') {
-    answer(response, { status: 400, error: 'invalid_request_target', detail: 'the URL must not hold credentials' });
+    answer(response, {
+      status: 400,
+      error: 'invalid_request_target',
+      detail: 'the URL must not hold credentials',
+    });
     return;
   }
   const host = url.hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '');
   const intent: Intent = { host, port: url.port === '' ? 80 : Number(url.port), via: 'forward' };
   // URL parsing turns 0x7f.1 into 127.0.0.1: judge what the client wrote, not what it was made into.
-  if (!target.toLowerCase().startsWith(`http://${url.host}`) && !target.toLowerCase().startsWith(`http://${url.hostname}`)) {
-    answer(response, { status: 400, error: 'invalid_request_target', detail: 'the host is not in its canonical form' });
+  if (
+    !target.toLowerCase().startsWith(`http://${url.host}`) &&
+    !target.toLowerCase().startsWith(`http://${url.hostname}`)
+  ) {
+    answer(response, {
+      status: 400,
+      error: 'invalid_request_target',
+      detail: 'the host is not in its canonical form',
+    });
     return;
   }
   const granted = await pipeline.open(intent, request.socket);
@@ -89,7 +105,12 @@ export async function handleForward(
   outgoing.once('error', () => {
     // After the head there is no honest end: cut the connection instead of terminating the body.
     if (response.headersSent) request.socket.destroy();
-    else answer(response, { status: 502, error: 'upstream_unreachable', detail: `${host} ended without an answer` });
+    else
+      answer(response, {
+        status: 502,
+        error: 'upstream_unreachable',
+        detail: `${host} ended without an answer`,
+      });
   });
   outgoing.once('response', (incoming) => {
     response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage, backwardHeaders(incoming));
@@ -124,7 +145,8 @@ function withoutHopByHop(message: IncomingMessage): OutgoingHttpHeaders {
     const value = raw[i + 1] ?? '';
     if (HOP_BY_HOP.has(name) || named.includes(name)) continue;
     const before = headers[name];
-    headers[name] = before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value];
+    headers[name] =
+      before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value];
   }
   return headers;
 }
