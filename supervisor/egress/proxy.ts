@@ -14,6 +14,8 @@ export interface ExplicitProxyOptions extends PipelineOptions {
   readonly port: number;
   /** At most so many connections at once (default 1024); the next one is answered 503. */
   readonly maxConnections?: number;
+  /** A tunnel without a byte either way for so long is closed; one hour by default. */
+  readonly idleMs?: number;
 }
 
 /** A running proxy. */
@@ -21,13 +23,17 @@ export interface ExplicitProxy {
   readonly host: string;
   readonly port: number;
   readonly openConnections: () => number;
-  /** Closes every tunnel that an older policy generation granted (contract.md, 7.9). */
+  /**
+   * Closes every tunnel that an older policy generation granted. A plain request that is under way
+   * finishes: it is one request, and it was allowed (contract.md, 7.9).
+   */
   closeStale(generation: number): void;
   stop(): Promise<void>;
 }
 
 const MAX_HEAD_BYTES = 8192;
 const HEAD_TIMEOUT_MS = 15_000;
+const DEFAULT_IDLE_MS = 3_600_000;
 
 interface Open {
   readonly generation: number;
@@ -50,13 +56,15 @@ export async function startExplicitProxy(
     const startedAt = options.clock.monotonic();
     const entry: Open = { generation, destroy: () => client.destroy() };
     open.add(entry);
-    relay(client, upstream, (totals) => {
+    relay(client, upstream, options.idleMs ?? DEFAULT_IDLE_MS, (totals) => {
       open.delete(entry);
       const durationMs = Math.round(options.clock.monotonic() - startedAt);
       options.observe({ kind: 'closed', intent, ...totals, durationMs });
     });
   };
 
+  // One request a connection: what follows the first one could be meant for another pair of eyes.
+  const used = new WeakSet<object>();
   const server: Server = createServer(
     {
       maxHeaderSize: MAX_HEAD_BYTES,
@@ -66,25 +74,19 @@ export async function startExplicitProxy(
       insecureHTTPParser: false,
     },
     (request, response) => {
+      // A later one is never answered: the first answer closes the connection.
+      if (used.has(request.socket)) return;
+      used.add(request.socket);
       const startedAt = options.clock.monotonic();
-      let entry: Open | undefined;
-      handleForward(
-        request,
-        response,
-        pipeline,
-        (intent, totals) => {
-          if (entry !== undefined) open.delete(entry);
-          const durationMs = Math.round(options.clock.monotonic() - startedAt);
-          options.observe({ kind: 'closed', intent, ...totals, durationMs });
-        },
-        (destroy, generation) => {
-          entry = { generation, destroy };
-          open.add(entry);
-        },
-      ).catch(() => request.socket.destroy());
+      handleForward(request, response, pipeline, (intent, totals) => {
+        const durationMs = Math.round(options.clock.monotonic() - startedAt);
+        options.observe({ kind: 'closed', intent, ...totals, durationMs });
+      }).catch(() => request.socket.destroy());
     },
   );
   server.on('connect', (request, socket, head: Buffer) => {
+    if (used.has(socket)) return void socket.destroy();
+    used.add(socket);
     handleConnect(request, socket as Socket, head, pipeline, tunnel).catch(() => socket.destroy());
   });
   server.on('connection', (socket: Socket) => {
@@ -105,7 +107,8 @@ export async function startExplicitProxy(
     options.observe({ kind: 'refused', reason: 'malformed' });
     const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
     const detail = tooLarge ? `the request head exceeds ${MAX_HEAD_BYTES} bytes` : 'the request is malformed';
-    if (socket.writable)
+    // After a request an answer may be under way: a second head inside it would be a lie.
+    if (socket.writable && !used.has(socket))
       socket.end(answerText({ status: tooLarge ? 431 : 400, error: 'invalid_request', detail }));
     else socket.destroy();
   });

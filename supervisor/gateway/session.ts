@@ -96,9 +96,11 @@ export class GatewaySession {
     this.#heartbeat?.heard();
     switch (payload?.$case) {
       case 'sessionAccepted':
-        return this.#accepted(stream, payload.value.sessionId, payload.value);
+        this.#accepted(stream, payload.value.sessionId, payload.value);
+        return;
       case 'sessionRejected':
-        return this.#lost(stream, new Error(`the gateway rejected the session: ${payload.value.reason}`));
+        this.#lost(stream, new Error(`the gateway rejected the session: ${payload.value.reason}`));
+        return;
       case 'relayOpen': {
         // It may come before the acceptance: the gateway registers us first (contract.md, 2.1).
         const answer = this.#options.onRelayOpen(payload.value);

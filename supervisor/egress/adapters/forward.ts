@@ -19,6 +19,9 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'trailer',
   'transfer-encoding',
   'upgrade',
+  // Set anew from the parsed message.
+  'content-length',
+  'host',
 ]);
 
 export interface ForwardTotals {
@@ -42,7 +45,6 @@ export async function handleForward(
   response: ServerResponse,
   pipeline: EgressPipeline,
   onEnd: (intent: Intent, totals: ForwardTotals) => void,
-  onGranted: (destroy: () => void, generation: number) => void,
 ): Promise<void> {
   const target = request.url ?? '';
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(target)?.[1]?.toLowerCase();
@@ -82,29 +84,39 @@ export async function handleForward(
     });
     return;
   }
+  const framing = requestFraming(request);
+  if (framing === undefined) {
+    const detail = 'the length of the request is ambiguous, or it names its host twice';
+    answer(response, { status: 400, error: 'invalid_request_target', detail });
+    return;
+  }
   const granted = await pipeline.open(intent, request.socket);
   if (!granted.ok) {
     answer(response, granted.error);
     return;
   }
-  const { upstream, generation } = granted.value;
-  onGranted(() => request.socket.destroy(), generation);
+  const { upstream } = granted.value;
   const outgoing = httpRequest({
     createConnection: () => upstream,
     method: request.method ?? 'GET',
     path: `${url.pathname}${url.search}`,
-    headers: forwardedHeaders(request, url.host),
+    headers: {
+      ...endToEnd(request),
+      ...framing,
+      host: url.host,
+      via: '1.1 openshell-sandbox',
+      connection: 'close',
+    },
     setHost: false,
   });
   let received = 0;
-  const finish = (): void => {
+  response.once('close', () => {
     upstream.destroy();
     onEnd(intent, { sentBytes: request.socket.bytesRead, receivedBytes: received });
-  };
-  response.once('close', finish);
+  });
   outgoing.once('error', () => {
-    // After the head there is no honest end: cut the connection instead of terminating the body.
-    if (response.headersSent) request.socket.destroy();
+    // After the head there is no honest end: reset the connection instead of terminating the body.
+    if (response.headersSent) request.socket.resetAndDestroy();
     else
       answer(response, {
         status: 502,
@@ -113,30 +125,41 @@ export async function handleForward(
       });
   });
   outgoing.once('response', (incoming) => {
-    response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage, backwardHeaders(incoming));
+    const length = incoming.headers['content-length'];
+    response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage, {
+      ...endToEnd(incoming),
+      ...(length === undefined ? {} : { 'content-length': length }),
+      connection: 'close',
+    });
     incoming.on('data', (chunk: Buffer) => {
       received += chunk.length;
     });
-    incoming.once('aborted', () => request.socket.destroy());
-    incoming.once('error', () => request.socket.destroy());
+    incoming.once('error', () => request.socket.resetAndDestroy());
     incoming.pipe(response);
   });
+  request.once('aborted', () => upstream.resetAndDestroy());
   request.pipe(outgoing);
 }
 
-function forwardedHeaders(request: IncomingMessage, host: string): OutgoingHttpHeaders {
-  const headers = withoutHopByHop(request);
-  headers['host'] = host;
-  headers['via'] = '1.1 openshell-sandbox';
-  headers['connection'] = 'close';
-  return headers;
+/**
+ * How the body is framed onwards, from what the parser made of the request and never from fields that
+ * the client may have nominated away. Undefined when the request must be refused (RFC 9112, 6.1 and 3.2).
+ */
+function requestFraming(request: IncomingMessage): OutgoingHttpHeaders | undefined {
+  const names = request.rawHeaders.filter((_, index) => index % 2 === 0).map((name) => name.toLowerCase());
+  if (names.filter((name) => name === 'host').length > 1) return undefined;
+  const coding = request.headers['transfer-encoding'];
+  const length = request.headers['content-length'];
+  if (coding !== undefined) {
+    const plain =
+      coding.trim().toLowerCase() === 'chunked' && request.httpVersion === '1.1' && length === undefined;
+    return plain ? { 'transfer-encoding': 'chunked' } : undefined;
+  }
+  return length === undefined ? {} : { 'content-length': length };
 }
 
-function backwardHeaders(response: IncomingMessage): OutgoingHttpHeaders {
-  return { ...withoutHopByHop(response), connection: 'close' };
-}
-
-function withoutHopByHop(message: IncomingMessage): OutgoingHttpHeaders {
+/** The fields that travel on: neither those of one hop, nor those that say how the message is framed. */
+function endToEnd(message: IncomingMessage): OutgoingHttpHeaders {
   const named = (message.headers.connection ?? '').split(',').map((name) => name.trim().toLowerCase());
   const headers: Record<string, string | string[]> = Object.create(null);
   const raw = message.rawHeaders;

@@ -34,17 +34,17 @@ export class CallerIdentification {
    */
   async identify(connection: Connection, mainPid: number): Promise<Result<CallerIdentity, string>> {
     const { proc } = this.#options;
-    const inode = await clientInode(proc, connection);
+    const inode = clientInode(proc, connection);
     if (inode === undefined) return err('the socket of the caller is not in /proc/net/tcp');
-    const owners = await this.#owners(inode);
+    const owners = this.#owners(inode);
     if (owners.length === 0) return err('no process that can be read holds the socket of the caller');
     let identity: CallerIdentity | undefined;
     for (const owner of owners) {
-      const ancestors = await readAncestors(proc, owner, mainPid);
+      const ancestors = readAncestors(proc, owner, mainPid);
+      const changed = await this.#hashes.check(proc, owner.pid, owner.executable);
+      if (changed !== undefined) return err(changed);
       if (identity === undefined) {
-        const changed = await this.#hashes.check(proc, owner.pid, owner.executable);
-        if (changed !== undefined) return err(changed);
-        const cmdline = await readCommandLine(proc, owner.pid);
+        const cmdline = readCommandLine(proc, owner.pid);
         identity = { pid: owner.pid, binary: owner.executable, ancestors, cmdline };
       } else if (
         identity.binary !== owner.executable ||
@@ -53,19 +53,19 @@ export class CallerIdentification {
         return err(`different programs share the socket: ${identity.binary} and ${owner.executable}`);
       }
       // The pid may have been reused, or the process replaced by execve(2), while we looked.
-      const again = await readProcess(proc, owner.pid);
+      const again = readProcess(proc, owner.pid);
       if (again?.startTime !== owner.startTime || again.executable !== owner.executable)
         return err('the caller ended or changed while it was being identified');
     }
     return identity === undefined ? err('the caller is unknown') : ok(identity);
   }
 
-  async #owners(inode: number): Promise<readonly ProcessFacts[]> {
+  #owners(inode: number): readonly ProcessFacts[] {
     const { proc, excluded } = this.#options;
     const owners: ProcessFacts[] = [];
-    for (const pid of await listProcesses(proc)) {
-      if (excluded.has(pid) || !(await holdsSocket(proc, pid, inode))) continue;
-      const facts = await readProcess(proc, pid);
+    for (const pid of listProcesses(proc)) {
+      if (excluded.has(pid) || !holdsSocket(proc, pid, inode)) continue;
+      const facts = readProcess(proc, pid);
       if (facts !== undefined) owners.push(facts);
     }
     return owners;

@@ -1,4 +1,7 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+// Synchronous on purpose: proc answers from memory, and a thread-pool round trip for each of hundreds of
+// links costs far more than the reads.
 
 /** What the kernel says about one process. */
 export interface ProcessFacts {
@@ -21,13 +24,14 @@ export function parseStat(text: string): { readonly parent: number; readonly sta
 }
 
 /** Reads a process, or says that it is gone or hides itself (a non-dumpable process does). */
-export async function readProcess(proc: string, pid: number): Promise<ProcessFacts | undefined> {
+export function readProcess(proc: string, pid: number): ProcessFacts | undefined {
   try {
-    const stat = parseStat(await readFile(`${proc}/${pid}/stat`, 'latin1'));
-    const target = await readlink(`${proc}/${pid}/exe`);
+    const stat = parseStat(readFileSync(`${proc}/${pid}/stat`, 'latin1'));
+    const target = readlinkSync(`${proc}/${pid}/exe`);
     if (stat === undefined) return undefined;
-    // A name that really ends so is indistinguishable; such a path then matches no rule, which is safe.
-    const executable = target.endsWith(DELETED) ? target.slice(0, -DELETED.length) : target;
+    // A file may really be called so; only when there is none is it the kernel's remark (proc_pid_exe(5)).
+    const remarked = target.endsWith(DELETED) && !existsSync(target);
+    const executable = remarked ? target.slice(0, -DELETED.length) : target;
     return { pid, parent: stat.parent, startTime: stat.startTime, executable };
   } catch {
     return undefined;
@@ -35,15 +39,11 @@ export async function readProcess(proc: string, pid: number): Promise<ProcessFac
 }
 
 /** Executables of the parent chain, nearest first, up to `root` (included) or pid 1. */
-export async function readAncestors(
-  proc: string,
-  of: ProcessFacts,
-  root: number,
-): Promise<readonly string[]> {
+export function readAncestors(proc: string, of: ProcessFacts, root: number): readonly string[] {
   const ancestors: string[] = [];
   let pid = of.pid === root ? 0 : of.parent;
   for (let level = 0; level < MAX_ANCESTORS && pid > 1; level++) {
-    const facts = await readProcess(proc, pid);
+    const facts = readProcess(proc, pid);
     if (facts === undefined) break;
     ancestors.push(facts.executable);
     if (pid === root) break;
@@ -53,34 +53,39 @@ export async function readAncestors(
 }
 
 /** The command line, for logs: at most 32 words of 256 characters. */
-export async function readCommandLine(proc: string, pid: number): Promise<readonly string[]> {
-  const text = await readFile(`${proc}/${pid}/cmdline`, 'utf8').catch(() => '');
-  return text
-    .split('\0')
-    .slice(0, 32)
-    .filter((word) => word !== '')
-    .map((word) => word.slice(0, 256));
+export function readCommandLine(proc: string, pid: number): readonly string[] {
+  try {
+    return readFileSync(`${proc}/${pid}/cmdline`, 'utf8')
+      .split('\0')
+      .slice(0, 32)
+      .filter((word) => word !== '')
+      .map((word) => word.slice(0, 256));
+  } catch {
+    return [];
+  }
 }
 
-/** Every process, newest first: the one that just connected is most likely young. */
-export async function listProcesses(proc: string): Promise<readonly number[]> {
-  const names = await readdir(proc).catch(() => []);
-  return names
+/** Every process of this pid namespace. */
+export function listProcesses(proc: string): readonly number[] {
+  return readdirSync(proc)
     .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .sort((a, b) => b - a);
+    .map(Number);
 }
 
 /** Whether a process has the socket open. `undefined` when its descriptors cannot be read. */
-export async function holdsSocket(proc: string, pid: number, inode: number): Promise<boolean | undefined> {
+export function holdsSocket(proc: string, pid: number, inode: number): boolean | undefined {
   const wanted = `socket:[${inode}]`;
+  let names: readonly string[];
   try {
-    for (const fd of await readdir(`${proc}/${pid}/fd`)) {
-      const target = await readlink(`${proc}/${pid}/fd/${fd}`).catch(() => '');
-      if (target === wanted) return true;
-    }
-    return false;
+    names = readdirSync(`${proc}/${pid}/fd`);
   } catch {
     return undefined;
   }
+  return names.some((fd) => {
+    try {
+      return readlinkSync(`${proc}/${pid}/fd/${fd}`) === wanted;
+    } catch {
+      return false; // closed meanwhile
+    }
+  });
 }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 
 /** Both ends of a TCP connection, as the accepting side sees them. */
 export interface Connection {
@@ -32,9 +32,14 @@ export function findClientInode(table: string, connection: Connection): number |
 }
 
 /** Reads both tables of a proc file system and finds the client's inode. */
-export async function clientInode(proc: string, connection: Connection): Promise<number | undefined> {
+export function clientInode(proc: string, connection: Connection): number | undefined {
   for (const name of ['tcp', 'tcp6']) {
-    const table = await readFile(`${proc}/net/${name}`, 'latin1').catch(() => '');
+    let table: string;
+    try {
+      table = readFileSync(`${proc}/net/${name}`, 'latin1');
+    } catch {
+      continue; // a kernel without IPv6 has no tcp6
+    }
     const inode = findClientInode(table, connection);
     if (inode !== undefined) return inode;
   }
