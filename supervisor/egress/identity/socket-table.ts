@@ -8,7 +8,11 @@ export interface Connection {
   readonly remotePort: number;
 }
 
-const ESTABLISHED = '01';
+/**
+ * States of net/tcp_states.h in which the client still owns its end: established, and half-closed by the
+ * client itself (FIN_WAIT1, FIN_WAIT2), which some clients are right after they have sent their request.
+ */
+const OWNED: ReadonlySet<string> = new Set(['01', '04', '05']);
 
 /**
  * Finds the inode of the *client's* socket of a loopback connection in the text of /proc/net/tcp or tcp6
@@ -23,7 +27,7 @@ export function findClientInode(table: string, connection: Connection): number |
     const line = table.slice(start, newline < 0 ? undefined : newline);
     start = newline < 0 ? 0 : newline + 1;
     const fields = line.trim().split(/\s+/);
-    if (fields[3] !== ESTABLISHED) continue;
+    if (!OWNED.has(fields[3] ?? '')) continue;
     if (decodeEndpoint(fields[1] ?? '') !== client || decodeEndpoint(fields[2] ?? '') !== server) continue;
     const inode = Number(fields[9]);
     return Number.isSafeInteger(inode) && inode > 0 ? inode : undefined;

@@ -1,0 +1,286 @@
+import { connect } from 'node:net';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { judgeAddress } from '../../supervisor/policy/addresses.ts';
+import { ok } from '../../supervisor/result.ts';
+import { allow, exchange, startProxy, startUpstream, type Upstream } from './proxy-fixture.ts';
+
+const cleanup: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of cleanup.splice(0).reverse()) await step();
+});
+
+const proxyWith = async (options: Parameters<typeof startProxy>[0] = {}) => {
+  const made = await startProxy(options);
+  cleanup.push(() => made.proxy.stop());
+  return made;
+};
+const upstreamWith = async (onData: Parameters<typeof startUpstream>[0]): Promise<Upstream> => {
+  const made = await startUpstream(onData);
+  cleanup.push(() => made.stop());
+  return made;
+};
+const echo = () => upstreamWith((socket, all) => void (all.endsWith('ping') && socket.write('pong')));
+const hello = () =>
+  upstreamWith((socket, all) => {
+    if (all.includes('\r\n\r\n')) socket.end('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello');
+  });
+const body = (text: string): unknown => JSON.parse(text.slice(text.indexOf('\r\n\r\n') + 4));
+
+describe('CONNECT', () => {
+  test('tunnels bytes both ways, passes half-close on and counts what went', async () => {
+    const upstream = await echo();
+    const { proxy, events } = await proxyWith();
+    const answer = await exchange(
+      proxy.port,
+      `CONNECT a.test:${upstream.port} HTTP/1.1\r\nHost: a\r\n\r\nping`,
+      { end: true },
+    );
+    expect(answer).toEqual({ text: 'HTTP/1.1 200 Connection Established\r\n\r\npong', end: 'end' });
+    await vi.waitFor(() => expect(events.map(({ kind }) => kind)).toEqual(['opened', 'closed']));
+    expect(events[1]).toMatchObject({ receivedBytes: 4 });
+  });
+
+  test('answers a denial with 403 and the contract’s body, and never dials', async () => {
+    const upstream = await echo();
+    const { proxy, events, asked } = await proxyWith({
+      authorize: () => ({ kind: 'deny', generation: 1, reason: 'no rule names it', policy: undefined }),
+    });
+    const { text } = await exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`);
+    expect(text).toMatch(/^HTTP\/1\.1 403 Forbidden\r\nContent-Type: application\/json\r\n/);
+    expect(body(text)).toEqual({
+      error: 'policy_denied',
+      detail: `a.test:${upstream.port} is not allowed by policy`,
+      reason: 'no rule names it',
+    });
+    expect(events).toMatchObject([
+      { kind: 'denied', stage: 'connect', identity: { binary: process.execPath } },
+    ]);
+    expect([asked, upstream.connections()]).toEqual([[], []]);
+  });
+
+  test('refuses an endpoint that asks for inspection instead of passing it whole', async () => {
+    const { proxy } = await proxyWith({
+      authorize: () => ({ ...allow(), inspect: true }) as ReturnType<typeof allow>,
+    });
+    const { text } = await exchange(proxy.port, 'CONNECT a.test:443 HTTP/1.1\r\n\r\n');
+    expect(body(text)).toMatchObject({ error: 'unsupported_l7_protocol' });
+  });
+
+  test('denies everything before the main process runs', async () => {
+    const { proxy } = await proxyWith({ mainPid: () => undefined });
+    const { text } = await exchange(proxy.port, 'CONNECT a.test:443 HTTP/1.1\r\n\r\n');
+    expect(body(text)).toMatchObject({ error: 'policy_denied', reason: 'the main process does not run yet' });
+  });
+
+  test('denies a name that resolves to the metadata address, having asked for it once', async () => {
+    let asked = 0;
+    const { proxy } = await proxyWith({
+      judgeAddress,
+      resolve: async () => {
+        asked += 1;
+        return ok(asked === 1 ? ['169.254.169.254'] : ['127.0.0.1']);
+      },
+    });
+    const { text } = await exchange(proxy.port, 'CONNECT a.test:80 HTTP/1.1\r\n\r\n');
+    expect(body(text)).toMatchObject({ error: 'ssrf_denied' });
+    expect(asked).toBe(1);
+  });
+
+  test('denies a name one of whose addresses is not allowed', async () => {
+    const { proxy } = await proxyWith({ judgeAddress, resolve: async () => ok(['8.8.8.8', '127.0.0.1']) });
+    const { text } = await exchange(proxy.port, 'CONNECT a.test:80 HTTP/1.1\r\n\r\n');
+    expect(body(text)).toMatchObject({ error: 'ssrf_denied' });
+  });
+
+  test('says that the upstream cannot be reached', async () => {
+    const { proxy } = await proxyWith();
+    const { text } = await exchange(proxy.port, 'CONNECT a.test:1 HTTP/1.1\r\n\r\n');
+    expect(text).toMatch(/^HTTP\/1\.1 502 /);
+    expect(body(text)).toMatchObject({ error: 'upstream_unreachable' });
+  });
+
+  test.each(['a.test', 'a.test:0', 'a.test:65536', ':80', 'a test:80', '[::1:80'])(
+    'refuses the target %j',
+    async (target) => {
+      const { proxy } = await proxyWith();
+      const { text } = await exchange(proxy.port, `CONNECT ${target} HTTP/1.1\r\n\r\n`);
+      expect(text).toMatch(/^HTTP\/1\.1 400 /);
+    },
+  );
+
+  test('resets the client when the upstream resets: an abort never looks like an end', async () => {
+    const upstream = await upstreamWith((socket) => void socket.resetAndDestroy());
+    const { proxy } = await proxyWith();
+    const answer = await exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nx`);
+    expect(answer.end).toBe('reset');
+  });
+
+  test('closes the tunnels of an older policy at once, and no newer one', async () => {
+    const upstream = await echo();
+    let generation = 1;
+    const { proxy } = await proxyWith({ generation: () => generation, authorize: () => allow(generation) });
+    const open = async () => {
+      const socket = connect(proxy.port, '127.0.0.1');
+      cleanup.push(() => socket.destroy());
+      socket.on('error', () => undefined);
+      socket.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`);
+      await new Promise((resolve) => socket.once('data', resolve));
+      return socket;
+    };
+    const old = await open();
+    generation = 2;
+    const young = await open();
+    proxy.closeStale(2);
+    await new Promise((resolve) => old.once('close', resolve));
+    expect(young.destroyed).toBe(false);
+  });
+
+  test('refuses a grant when the policy changed while the name was being resolved', async () => {
+    const upstream = await echo();
+    let generation = 1;
+    const { proxy } = await proxyWith({
+      generation: () => generation,
+      resolve: async () => {
+        generation = 2;
+        return ok(['127.0.0.1']);
+      },
+    });
+    const { text } = await exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`);
+    expect(body(text)).toMatchObject({ reason: 'the policy changed meanwhile; try again' });
+    expect(upstream.connections()).toHaveLength(0);
+  });
+});
+
+describe('plain proxying', () => {
+  test('sends the path to the host of the URL, without fields of one hop', async () => {
+    const upstream = await hello();
+    const { proxy } = await proxyWith();
+    const request =
+      `GET http://a.test:${upstream.port}/x?y=1 HTTP/1.1\r\nHost: evil.test\r\nProxy-Authorization: Basic eA==\r\n` +
+      'Connection: X-Secret, keep-alive\r\nX-Secret: 1\r\nX-Kept: 2\r\n\r\n';
+    const { text } = await exchange(proxy.port, request);
+    expect(text).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+    expect(text).toMatch(/\r\n\r\nhello$/);
+    const sent = upstream.received();
+    expect(sent).toMatch(/^GET \/x\?y=1 HTTP\/1\.1\r\n/);
+    expect(sent).toContain(`host: a.test:${upstream.port}\r\n`);
+    expect(sent).toContain('via: 1.1 openshell-sandbox\r\n');
+    expect(sent).toContain('x-kept: 2\r\n');
+    expect(sent).not.toMatch(/evil|secret|authorization|keep-alive/i);
+  });
+
+  test('frames a chunked body again: what is inside never becomes a request', async () => {
+    const upstream = await hello();
+    const { proxy } = await proxyWith();
+    const inner = 'GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n';
+    const request =
+      `GET http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n` +
+      `${inner.length.toString(16)}\r\n${inner}\r\n0\r\n\r\n`;
+    await exchange(proxy.port, request);
+    await vi.waitFor(() => expect(upstream.received()).toContain('smuggled'));
+    const [head = '', rest = ''] = upstream.received().split('\r\n\r\n', 2);
+    expect(head.toLowerCase()).toContain('transfer-encoding: chunked');
+    expect(rest).toMatch(/^[0-9a-f]+\r\nGET \/smuggled/);
+  });
+
+  test('keeps the length although the client nominates it away', async () => {
+    const upstream = await hello();
+    const { proxy } = await proxyWith();
+    const request = `POST http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 4\r\n\r\nbody`;
+    await exchange(proxy.port, request);
+    await vi.waitFor(() => expect(upstream.received()).toMatch(/content-length: 4\r\n[\s\S]*\r\n\r\nbody$/));
+  });
+
+  test.each([
+    ['two lengths of framing', 'Content-Length: 3\r\nTransfer-Encoding: chunked\r\n', '0\r\n\r\n'],
+    ['a folded field', 'X-A: 1\r\n folded\r\n', ''],
+    ['two hosts', 'Host: b\r\n', ''],
+    ['a coding that it does not know', 'Transfer-Encoding: gzip, chunked\r\n', '0\r\n\r\n'],
+    ['conflicting lengths', 'Content-Length: 3\r\nContent-Length: 4\r\n', 'abc'],
+  ])('refuses %s', async (_what, fields, tail) => {
+    const upstream = await hello();
+    const { proxy } = await proxyWith();
+    const { text } = await exchange(
+      proxy.port,
+      `POST http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\n${fields}\r\n${tail}`,
+    );
+    expect(text).toMatch(/^HTTP\/1\.1 400 /);
+    expect(upstream.received()).toBe('');
+  });
+
+  test('serves one request a connection, whatever is pipelined behind it', async () => {
+    const upstream = await hello();
+    const { proxy } = await proxyWith();
+    const one = `GET http://a.test:${upstream.port}/one HTTP/1.1\r\nHost: a\r\n\r\n`;
+    const { text } = await exchange(proxy.port, `${one}${one.replace('/one', '/two')}`);
+    expect(text.match(/HTTP\/1\.1 200/g)).toHaveLength(1);
+    expect(upstream.received()).not.toContain('/two');
+  });
+
+  test('refuses a CONNECT behind a request', async () => {
+    const upstream = await hello();
+    const { proxy } = await proxyWith();
+    const first = `GET http://a.test:${upstream.port}/one HTTP/1.1\r\nHost: a\r\n\r\n`;
+    const { text } = await exchange(proxy.port, `${first}CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`);
+    expect(text).not.toContain('Connection Established');
+  });
+
+  test('cuts the connection when the upstream breaks off inside a body', async () => {
+    const upstream = await upstreamWith((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart', () => socket.destroy());
+    });
+    const { proxy } = await proxyWith();
+    const answer = await exchange(
+      proxy.port,
+      `GET http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\n\r\n`,
+    );
+    expect(answer.end).toBe('reset');
+  });
+
+  test.each([
+    ['GET / HTTP/1.1', 'invalid_request_target'],
+    ['GET https://a.test/ HTTP/1.1', 'unsupported_proxy_scheme'],
+    ['GET ftp://a.test/ HTTP/1.1', 'unsupported_proxy_scheme'],
+    ['GET http://user:pass@a.test/ HTTP/1.1', 'invalid_request_target'],
+    ['GET http://0x7f.1/ HTTP/1.1', 'invalid_request_target'],
+    ['GET http://0177.0.0.1/ HTTP/1.1', 'invalid_request_target'],
+  ])('refuses %s', async (line, error) => {
+    const { proxy, asked } = await proxyWith();
+    const { text } = await exchange(proxy.port, `${line}\r\nHost: a\r\n\r\n`);
+    expect(text).toMatch(/^HTTP\/1\.1 400 /);
+    expect(body(text)).toMatchObject({ error });
+    expect(asked).toEqual([]);
+  });
+});
+
+describe('the listener', () => {
+  test('answers a head of more than 8 KiB with 431', async () => {
+    const { proxy } = await proxyWith();
+    const { text } = await exchange(
+      proxy.port,
+      `GET http://a.test/ HTTP/1.1\r\nX: ${'a'.repeat(9000)}\r\n\r\n`,
+    );
+    expect(text).toMatch(/^HTTP\/1\.1 431 /);
+  });
+
+  test('answers 503 beyond its bound and serves again when there is room', async () => {
+    const { proxy } = await proxyWith({ maxConnections: 1 });
+    const first = connect(proxy.port, '127.0.0.1');
+    await new Promise((resolve) => first.once('connect', resolve));
+    await vi.waitFor(() => expect(proxy.openConnections()).toBe(1));
+    expect((await exchange(proxy.port, '')).text).toMatch(/^HTTP\/1\.1 503 /);
+    first.destroy();
+    await vi.waitFor(() => expect(proxy.openConnections()).toBe(0));
+    expect((await exchange(proxy.port, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).text).toMatch(
+      /^HTTP\/1\.1 400 /,
+    );
+  });
+
+  test('names the flag when the port is taken', async () => {
+    const { proxy } = await proxyWith();
+    await expect(startProxy({ port: proxy.port })).rejects.toMatchObject({
+      exitCode: 73,
+      message: expect.stringContaining('--proxy-port'),
+    });
+  });
+});
