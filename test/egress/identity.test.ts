@@ -1,31 +1,48 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CallerIdentification } from '../../supervisor/egress/identity/caller.ts';
-import { parseStat } from '../../supervisor/egress/identity/process-table.ts';
+import { ExecutableHashes } from '../../supervisor/egress/identity/executable-hash.ts';
+import { holdsSocket, parseStat } from '../../supervisor/egress/identity/process-table.ts';
 import { findClientInode } from '../../supervisor/egress/identity/socket-table.ts';
 
 /** A program that connects, forks if asked, and stays: the kernel's own view of it is what is tested. */
 const PROGRAM = `
+#define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+static int s;
+static int own(void *unused) { write(s, "x", 1); sleep(30); return 0; }
+static char stack[65536];
 int main(int argc, char **argv) {
   struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[1])) };
   inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
-  int s = socket(AF_INET, SOCK_STREAM, 0);
+  s = socket(AF_INET, SOCK_STREAM, 0);
   if (connect(s, (void *)&a, sizeof a)) return 1;
   if (argc > 2 && !strcmp(argv[2], "hide")) prctl(PR_SET_DUMPABLE, 0);
   if (argc > 2 && !strcmp(argv[2], "fork")) fork();
   if (argc > 3 && fork() == 0) execl(argv[3], argv[3], "30", (char *)0);
-  write(s, "x", 1);
+  if (argc > 2 && !strcmp(argv[2], "thread")) {
+    clone(own, stack + sizeof stack, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, 0);
+    close(s);
+  } else write(s, "x", 1);
   sleep(30);
 }`;
 
@@ -92,6 +109,14 @@ describe('the caller behind a connection', () => {
     });
   });
 
+  test('is found when only a thread with descriptors of its own holds the socket', async () => {
+    const made = await connection('thread');
+    expect(await callers().identify(made.connection, process.pid)).toMatchObject({
+      ok: true,
+      value: { pid: made.child.pid, binary },
+    });
+  });
+
   test('is nobody when no socket has those ends', async () => {
     const nowhere = { localAddress: '127.0.0.1', localPort: 1, remoteAddress: '127.0.0.1', remotePort: 2 };
     expect((await callers().identify(nowhere, process.pid)).ok).toBe(false);
@@ -101,6 +126,61 @@ describe('the caller behind a connection', () => {
     const made = await connection();
     const excluded = new CallerIdentification({ proc: '/proc', excluded: new Set([made.child.pid ?? 0]) });
     expect((await excluded.identify(made.connection, process.pid)).ok).toBe(false);
+  });
+});
+
+describe('a process whose descriptors cannot be read', () => {
+  const ends = { localAddress: '127.0.0.1', localPort: 3128, remoteAddress: '127.0.0.1', remotePort: 40000 };
+
+  /** A proc with a caller, pid 20, and a process 30 whose descriptors answer with an error. */
+  function forgedProc(state: string, flags: number): string {
+    const proc = mkdtempSync(join(directory, 'proc-'));
+    const stat = (pid: number, how: string, bits: number) =>
+      `${pid} (x) ${how} 1 1 1 0 -1 ${bits} 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9`;
+    for (const pid of [20, 30]) mkdirSync(`${proc}/${pid}/task/${pid}`, { recursive: true });
+    mkdirSync(`${proc}/20/net`);
+    writeFileSync(`${proc}/20/net/tcp`, 'head\n 0: 0100007F:9C40 0100007F:0C38 01 0:0 0:0 0 0 0 77 1\n');
+    mkdirSync(`${proc}/20/task/20/fd`);
+    symlinkSync('socket:[77]', `${proc}/20/task/20/fd/3`);
+    symlinkSync(binary, `${proc}/20/exe`);
+    writeFileSync(`${proc}/20/stat`, stat(20, 'S', 0));
+    writeFileSync(`${proc}/20/cmdline`, 'client\0');
+    writeFileSync(`${proc}/30/task/30/fd`, ''); // listing it fails with ENOTDIR, whoever runs the test
+    writeFileSync(`${proc}/30/task/30/stat`, stat(30, state, flags));
+    return proc;
+  }
+  const identify = (proc: string, ...excluded: number[]) =>
+    new CallerIdentification({ proc, excluded: new Set(excluded) }).identify(ends, 20);
+
+  test('denies the connection although an owner was found, and is named', async () => {
+    const error = expect.stringContaining('process 30 hides its descriptors');
+    expect(await identify(forgedProc('S', 0))).toMatchObject({ ok: false, error });
+  });
+
+  test('does not matter when it is excluded, a zombie or a kernel thread', async () => {
+    const caller = { ok: true, value: { pid: 20, binary } };
+    expect(await identify(forgedProc('S', 0), 30)).toMatchObject(caller);
+    expect(await identify(forgedProc('Z', 0))).toMatchObject(caller);
+    expect(await identify(forgedProc('S', 0x20_8040))).toMatchObject(caller);
+  });
+
+  test('is told from one that has ended', () => {
+    expect(holdsSocket('/proc', 2 ** 22 + 1, 1)).toBe('not');
+  });
+});
+
+describe('an executable', () => {
+  test('keeps the contents of its first use, even when two connections are the first at once', async () => {
+    const proc = mkdtempSync(join(directory, 'hash-'));
+    const hashes = new ExecutableHashes();
+    for (const pid of [1, 2]) {
+      mkdirSync(`${proc}/${pid}`);
+      copyFileSync(binary, `${proc}/${pid}/exe`);
+    }
+    writeFileSync(`${proc}/2/exe`, 'other contents');
+    const both = await Promise.all([hashes.check(proc, 1, '/bin/x'), hashes.check(proc, 2, '/bin/x')]);
+    expect(both.filter((why) => why === undefined)).toHaveLength(1);
+    expect(both.find((why) => why !== undefined)).toContain('has changed since it was first used');
   });
 });
 

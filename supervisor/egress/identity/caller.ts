@@ -34,9 +34,12 @@ export class CallerIdentification {
    */
   async identify(connection: Connection, mainPid: number): Promise<Result<CallerIdentity, string>> {
     const { proc } = this.#options;
-    const inode = clientInode(proc, connection);
-    if (inode === undefined) return err('the socket of the caller is not in /proc/net/tcp');
-    const owners = this.#owners(inode);
+    // The tables of the workload's network namespace, which need not be that of this thread.
+    const inode = clientInode(`${proc}/${mainPid}`, connection);
+    if (inode === undefined) return err('the socket of the caller is not in the TCP tables');
+    const found = this.#owners(inode);
+    if (!found.ok) return found;
+    const owners = found.value;
     if (owners.length === 0) return err('no process that can be read holds the socket of the caller');
     let identity: CallerIdentity | undefined;
     for (const owner of owners) {
@@ -60,15 +63,21 @@ export class CallerIdentification {
     return identity === undefined ? err('the caller is unknown') : ok(identity);
   }
 
-  #owners(inode: number): readonly ProcessFacts[] {
+  /** One pass over all processes: one that hides its descriptors may share the socket, so it denies. */
+  #owners(inode: number): Result<readonly ProcessFacts[], string> {
     const { proc, excluded } = this.#options;
     const owners: ProcessFacts[] = [];
     for (const pid of listProcesses(proc)) {
-      if (excluded.has(pid) || !holdsSocket(proc, pid, inode)) continue;
+      if (excluded.has(pid)) continue;
+      const holding = holdsSocket(proc, pid, inode);
+      if (holding === 'not') continue;
+      if (holding === 'unreadable')
+        return err(`process ${pid} hides its descriptors and may share the socket of the caller`);
       const facts = readProcess(proc, pid);
-      if (facts !== undefined) owners.push(facts);
+      if (facts === undefined) return err(`process ${pid} holds the socket, but what it runs cannot be read`);
+      owners.push(facts);
     }
-    return owners;
+    return ok(owners);
   }
 }
 

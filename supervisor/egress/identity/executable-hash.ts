@@ -20,12 +20,13 @@ export class ExecutableHashes {
   /** Checks the file that a process runs. Returns why it must be denied, or undefined. */
   async check(proc: string, pid: number, path: string): Promise<string | undefined> {
     const file = `${proc}/${pid}/exe`;
-    const known = this.#entries.get(path);
     try {
       const facts = await stat(file, { bigint: true });
       const key = `${facts.size}:${facts.mtimeNs}:${facts.ctimeNs}:${facts.dev}:${facts.ino}`;
-      if (known?.key === key) return undefined;
+      if (this.#entries.get(path)?.key === key) return undefined;
       const digest = await sha256(file);
+      // Looked up only now: another connection may have been the first use while we read.
+      const known = this.#entries.get(path);
       if (known !== undefined && known.digest !== digest)
         return `the binary ${path} has changed since it was first used`;
       if (known === undefined && this.#entries.size >= MAX_ENTRIES)

@@ -65,27 +65,63 @@ export function readCommandLine(proc: string, pid: number): readonly string[] {
   }
 }
 
-/** Every process of this pid namespace. */
+/** Every process of this pid namespace, the highest pid first: callers tend to be young. */
 export function listProcesses(proc: string): readonly number[] {
   return readdirSync(proc)
     .filter((name) => /^\d+$/.test(name))
-    .map(Number);
+    .map(Number)
+    .sort((a, b) => b - a);
 }
 
-/** Whether a process has the socket open. `undefined` when its descriptors cannot be read. */
-export function holdsSocket(proc: string, pid: number, inode: number): boolean | undefined {
+/** What the descriptors of a process say about a socket. */
+export type Holding = 'holds' | 'not' | 'unreadable';
+
+/**
+ * Whether a process has the socket open. Threads made without CLONE_FILES have descriptors of their own, so
+ * those of every thread are read. `unreadable` only when the process is there, may have descriptors and hides
+ * them: not when it has ended, is a zombie or belongs to the kernel.
+ */
+export function holdsSocket(proc: string, pid: number, inode: number): Holding {
   const wanted = `socket:[${inode}]`;
-  let names: readonly string[];
+  let threads: readonly string[];
   try {
-    names = readdirSync(`${proc}/${pid}/fd`);
-  } catch {
-    return undefined;
+    threads = readdirSync(`${proc}/${pid}/task`);
+  } catch (error) {
+    return isGone(error) ? 'not' : 'unreadable';
   }
-  return names.some((fd) => {
+  let hidden = false;
+  for (const thread of threads) {
+    const folder = `${proc}/${pid}/task/${thread}/fd`;
     try {
-      return readlinkSync(`${proc}/${pid}/fd/${fd}`) === wanted;
-    } catch {
-      return false; // closed meanwhile
+      for (const fd of readdirSync(folder)) {
+        try {
+          if (readlinkSync(`${folder}/${fd}`) === wanted) return 'holds';
+        } catch (error) {
+          // ENOENT: closed meanwhile. Anything else: the process stopped being readable under our hands.
+          if (!isGone(error)) hidden = true;
+        }
+      }
+    } catch (error) {
+      if (!isGone(error) && mayHoldDescriptors(proc, `${pid}/task/${thread}`)) hidden = true;
     }
-  });
+  }
+  return hidden ? 'unreadable' : 'not';
+}
+
+const isGone = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ESRCH');
+
+/** PF_KTHREAD of linux/sched.h, in field 9 of proc_pid_stat(5). */
+const KERNEL_THREAD = 0x0020_0000;
+
+/** Ended threads (states Z, X) have given their descriptors back; kernel threads have none of ours. */
+function mayHoldDescriptors(proc: string, task: string): boolean {
+  try {
+    const text = readFileSync(`${proc}/${task}/stat`, 'latin1');
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    const ended = fields[0] === 'Z' || fields[0] === 'X';
+    return !ended && (Number(fields[6]) & KERNEL_THREAD) === 0;
+  } catch (error) {
+    return !isGone(error);
+  }
 }

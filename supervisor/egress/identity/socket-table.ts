@@ -35,12 +35,12 @@ export function findClientInode(table: string, connection: Connection): number |
   return undefined;
 }
 
-/** Reads both tables of a proc file system and finds the client's inode. */
-export function clientInode(proc: string, connection: Connection): number | undefined {
+/** Reads both tables of a process's folder in proc and finds the client's inode. */
+export function clientInode(processFolder: string, connection: Connection): number | undefined {
   for (const name of ['tcp', 'tcp6']) {
     let table: string;
     try {
-      table = readFileSync(`${proc}/net/${name}`, 'latin1');
+      table = readFileSync(`${processFolder}/net/${name}`, 'latin1');
     } catch {
       continue; // a kernel without IPv6 has no tcp6
     }
