@@ -6,7 +6,7 @@ import { err, ok, type Result } from '../result.ts';
 import { handleConnect } from './adapters/connect.ts';
 import { handleForward } from './adapters/forward.ts';
 import { EgressPipeline, type PipelineOptions } from './pipeline.ts';
-import { relay } from './relay.ts';
+import { abortRelay, relay } from './relay.ts';
 import { answerText } from './responses.ts';
 
 export interface ExplicitProxyOptions extends PipelineOptions {
@@ -54,7 +54,7 @@ export async function startExplicitProxy(
 
   const tunnel = (intent: Intent, client: Socket, upstream: Socket, generation: number): void => {
     const startedAt = options.clock.monotonic();
-    const entry: Open = { generation, destroy: () => client.destroy() };
+    const entry: Open = { generation, destroy: () => abortRelay(client, upstream) };
     open.add(entry);
     relay(client, upstream, options.idleMs ?? DEFAULT_IDLE_MS, (totals) => {
       open.delete(entry);

@@ -29,10 +29,16 @@ export function relay(
       if (open === 0) onEnd({ sentBytes: client.bytesRead, receivedBytes: upstream.bytesRead });
     });
     // libuv keeps one timer a socket and moves it at each read and write: nothing is allocated a chunk.
-    one.setTimeout(idleMs, () => one.destroy(new Error('idle')));
+    one.setTimeout(idleMs, () => abortRelay(client, upstream));
   };
   follow(client, upstream);
   follow(upstream, client);
   client.pipe(upstream);
   upstream.pipe(client);
+}
+
+/** Breaks a relay off so that neither side can take it for an end. */
+export function abortRelay(client: Socket, upstream: Socket): void {
+  client.resetAndDestroy();
+  upstream.resetAndDestroy();
 }

@@ -209,7 +209,7 @@ describe('the tables of proc', () => {
   });
 
   test('never make the parsers throw', () => {
-    fc.assert(
+    void fc.assert(
       fc.property(fc.string(), (text) => {
         findClientInode(text, ends);
         parseStat(text);

@@ -135,6 +135,41 @@ describe('CONNECT', () => {
     expect(young.destroyed).toBe(false);
   });
 
+  test('breaks an old tunnel off by a reset', async () => {
+    const upstream = await echo();
+    const { proxy } = await proxyWith();
+    const ended = exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nping`);
+    await vi.waitFor(() => expect(upstream.received()).toBe('ping'));
+    proxy.closeStale(2);
+    expect((await ended).end).toBe('reset');
+  });
+
+  test('breaks a tunnel off that carries nothing for the idle limit', async () => {
+    const upstream = await echo();
+    const { proxy, events } = await proxyWith({ idleMs: 50 });
+    const answer = await exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nping`);
+    expect(answer).toMatchObject({ text: expect.stringContaining('pong'), end: 'reset' });
+    await vi.waitFor(() => expect(events.at(-1)).toMatchObject({ kind: 'closed' }));
+    expect(proxy.openConnections()).toBe(0);
+  });
+
+  test('delivers all that the upstream sent to a client that reads it only after the upstream has ended', async () => {
+    const size = 8 * 1024 * 1024;
+    const upstream = await upstreamWith((socket) => void socket.end(Buffer.alloc(size, 'z')));
+    const { proxy } = await proxyWith();
+    const socket = connect({ port: proxy.port, host: '127.0.0.1', allowHalfOpen: true });
+    cleanup.push(() => socket.destroy());
+    socket.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nx`);
+    socket.end();
+    await vi.waitFor(() => expect(upstream.received()).toBe('x'));
+    let received = 0;
+    for await (const chunk of socket) {
+      received += (chunk as Buffer).length;
+      if (received < size / 2) await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(received).toBe('HTTP/1.1 200 Connection Established\r\n\r\n'.length + size);
+  });
+
   test('refuses a grant when the policy changed while the name was being resolved', async () => {
     const upstream = await echo();
     let generation = 1;
@@ -194,6 +229,7 @@ describe('plain proxying', () => {
   test.each([
     ['two lengths of framing', 'Content-Length: 3\r\nTransfer-Encoding: chunked\r\n', '0\r\n\r\n'],
     ['a folded field', 'X-A: 1\r\n folded\r\n', ''],
+    ['a coding named twice', 'Transfer-Encoding: chunked, chunked\r\n', '0\r\n\r\n'],
     ['two hosts', 'Host: b\r\n', ''],
     ['a coding that it does not know', 'Transfer-Encoding: gzip, chunked\r\n', '0\r\n\r\n'],
     ['conflicting lengths', 'Content-Length: 3\r\nContent-Length: 4\r\n', 'abc'],
@@ -205,6 +241,18 @@ describe('plain proxying', () => {
       `POST http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\n${fields}\r\n${tail}`,
     );
     expect(text).toMatch(/^HTTP\/1\.1 400 /);
+    expect(upstream.received()).toBe('');
+  });
+
+  test('refuses a chunked body of HTTP/1.0, which has no such coding', async () => {
+    const upstream = await hello();
+    const { proxy } = await proxyWith();
+    const { text } = await exchange(
+      proxy.port,
+      `POST http://a.test:${upstream.port}/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
+    );
+    expect(text).toMatch(/^HTTP\/1\.1 400 /);
+    expect(body(text)).toMatchObject({ error: 'invalid_request_target' });
     expect(upstream.received()).toBe('');
   });
 
@@ -223,6 +271,37 @@ describe('plain proxying', () => {
     const first = `GET http://a.test:${upstream.port}/one HTTP/1.1\r\nHost: a\r\n\r\n`;
     const { text } = await exchange(proxy.port, `${first}CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`);
     expect(text).not.toContain('Connection Established');
+  });
+
+  test('finishes a request under way when the policy changes', async () => {
+    const upstream = await upstreamWith((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel');
+    });
+    const { proxy, events } = await proxyWith();
+    const done = exchange(proxy.port, `GET http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\n\r\n`);
+    await vi.waitFor(() => expect(events.at(0)).toMatchObject({ kind: 'opened' }));
+    await vi.waitFor(() => expect(upstream.received()).toContain('GET / '));
+    proxy.closeStale(2);
+    upstream.connections()[0]?.end('lo');
+    const { text } = await done;
+    expect(text.endsWith('hello')).toBe(true);
+  });
+
+  test('never writes a second head when what follows a request is malformed', async () => {
+    const upstream = await upstreamWith((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart');
+    });
+    const { proxy } = await proxyWith();
+    const socket = connect(proxy.port, '127.0.0.1');
+    socket.on('error', () => undefined);
+    let text = '';
+    socket.on('data', (chunk) => {
+      if (text === '') socket.write('\0 not HTTP\r\n\r\n');
+      text += chunk.toString('latin1');
+    });
+    socket.write(`GET http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\n\r\n`);
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(text.match(/HTTP\/1\.1 /g)).toHaveLength(1);
   });
 
   test('cuts the connection when the upstream breaks off inside a body', async () => {
