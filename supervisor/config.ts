@@ -105,8 +105,11 @@ type Values = Readonly<Record<string, string | boolean | undefined>>;
 /** Reads the command line and the environment (contract.md, 4.2 to 4.4). Flags win over variables. */
 export function parseCommandLine(argv: readonly string[], env: Environment): Result<Command, Fault> {
   const separator = argv.indexOf('--');
-  const own = separator < 0 ? argv : argv.slice(0, separator);
-  const parsed = parseFlags(own);
+  const before = separator < 0 ? argv : argv.slice(0, separator);
+  // Behind the name of a main command every word is its own; behind `doctor` flags are still ours.
+  const split = splitAtCommand(before);
+  const doctor = separator < 0 && split.rest[0] === 'doctor';
+  const parsed = parseFlags(doctor ? [...split.own, ...split.rest.slice(1)] : before);
   if (!parsed.ok) return parsed;
   const { values, positional } = parsed.value;
   if (values['help'] === true) return ok({ kind: 'help', text: helpText() });
@@ -118,7 +121,7 @@ export function parseCommandLine(argv: readonly string[], env: Environment): Res
       return err(usage('usage: openshell-sandbox policy check FILE'));
     return ok({ kind: 'policy-check', file: third });
   }
-  const doctor = separator < 0 && word === 'doctor';
+  if (doctor && word !== undefined) return err(usage(`doctor takes no argument ${word}`));
   const config = readConfig(values, doctor ? [] : [...positional, ...trailing], env);
   if (!config.ok) return config;
   if (doctor) return ok({ kind: 'doctor', config: config.value, json: values['json'] === true });
