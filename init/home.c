@@ -62,11 +62,7 @@ bool home_find(struct home *home)
 	/*
 	 * The loader is execute-only, so the kernel marks what it starts as non-dumpable (fs/exec.c,
 	 * would_dump): the workload's user id can then neither trace the supervisor nor read its memory.
-	 * gVisor's gofer must read what it executes and answers EACCES; only there the readable copy serves.
 	 */
-	if (access(home->loader, X_OK) && errno == EACCES) {
-		return path_join(home->loader, home->libraries, LOADER, ".readable");
-	}
 	return true;
 }
 

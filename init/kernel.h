@@ -98,8 +98,4 @@ struct ruleset_attr {
 #error "no seccomp policy for this architecture"
 #endif
 
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
-
 #endif
