@@ -1,0 +1,148 @@
+import { describe, expect, test } from 'vitest';
+import { planConfinement } from '../../supervisor/confinement/plan.ts';
+import { type Probe, parseProbe } from '../../supervisor/confinement/probe.ts';
+import { parseShimReport } from '../../supervisor/confinement/shim.ts';
+import { encodeShimSpec } from '../../supervisor/confinement/shim-spec.ts';
+
+const yes = { ok: true } as const;
+const no = (errno: string) => ({ ok: false, errno }) as const;
+const PROBE: Probe = {
+  release: '6.18.0',
+  version: '',
+  uid: 1000,
+  gid: 1000,
+  capabilities: '0',
+  proc: true,
+  landlock: { ok: true, abi: 7 },
+  seccomp_filter: yes,
+  socket_fence: yes,
+  user_namespace: no('EPERM'),
+  network_namespace: no('EPERM'),
+  mounts: no('EPERM'),
+  pid_namespace: no('EPERM'),
+  low_ports: no('EACCES'),
+  io_uring: no('EPERM'),
+  pidfd_open: yes,
+  pidfd_getfd: no('EPERM'),
+  process_vm_readv: no('EPERM'),
+};
+const FILES = { readOnly: ['/usr'], readWrite: ['/tmp'], compatibility: 'best_effort' } as const;
+const plan = (probe: Partial<Probe>, more: Partial<Parameters<typeof planConfinement>[0]> = {}) =>
+  planConfinement({ probe: { ...PROBE, ...probe }, files: FILES, identity: undefined, ...more });
+const refusal = (result: ReturnType<typeof plan>) =>
+  result.ok ? '' : `${result.error.exitCode} ${result.error.message}`;
+
+describe('the plan', () => {
+  test('fences, confines files and says so', () => {
+    const made = plan({});
+    expect(made).toMatchObject({
+      ok: true,
+      value: { fence: { kind: 'socket' }, files: { kind: 'landlock', abi: 7 }, identity: undefined },
+    });
+    expect(made.ok && made.value.statement.every(({ enforced }) => enforced)).toBe(true);
+  });
+
+  test('refuses a kernel without user notification, and a container without seccomp, and says what to change', () => {
+    expect(refusal(plan({ socket_fence: no('EINVAL') }))).toMatch(
+      /^71 the network cannot be fenced.*Linux 5\.14 or newer: EINVAL.*RuntimeDefault/,
+    );
+    expect(refusal(plan({ socket_fence: no('EPERM'), seccomp_filter: no('EPERM') }))).toMatch(
+      /^71 .*forbids seccomp filters \(EPERM\)/,
+    );
+  });
+
+  test('without Landlock goes on in best_effort, aloud, and refuses a hard requirement', () => {
+    const made = plan({ landlock: no('ENOSYS') });
+    expect(made.ok && made.value.statement.find(({ aspect }) => aspect === 'files')).toMatchObject({
+      enforced: false,
+      note: 'Landlock is not available (ENOSYS)',
+    });
+    expect(
+      refusal(
+        plan({ landlock: no('EOPNOTSUPP') }, { files: { ...FILES, compatibility: 'hard_requirement' } }),
+      ),
+    ).toMatch(/^71 files cannot be confined: .*EOPNOTSUPP.*landlock\.compatibility/);
+  });
+
+  test('needs an identity when the container runs as root, and never runs the workload as root', () => {
+    expect(refusal(plan({ uid: 0 }))).toMatch(/^71 .*set OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID/);
+    expect(plan({ uid: 0 }, { identity: { uid: 5, gid: 6, groups: [] } })).toMatchObject({
+      ok: true,
+      value: { identity: { uid: 5 } },
+    });
+  });
+
+  test('needs /proc', () => {
+    expect(refusal(plan({ proc: false }))).toMatch(/^71 \/proc is not mounted/);
+  });
+
+  test('claims Landlock’s scopes only where the ABI has them', () => {
+    const mechanism = (abi: number) => {
+      const made = plan({ landlock: { ok: true, abi } });
+      return made.ok ? made.value.statement.find(({ aspect }) => aspect === 'signals')?.mechanism : '';
+    };
+    expect([mechanism(5), mechanism(6)]).toEqual(['seccomp', 'Landlock scopes and seccomp']);
+  });
+
+  test('comes from a probe that is whole', () => {
+    expect(parseProbe(JSON.stringify(PROBE))).toEqual({ ok: true, value: PROBE });
+    const { landlock: _, ...torn } = PROBE;
+    expect(parseProbe(JSON.stringify(torn))).toMatchObject({
+      ok: false,
+      error: { message: expect.stringContaining('landlock') },
+    });
+    expect(parseProbe('{')).toMatchObject({ ok: false });
+  });
+});
+
+describe('what the shim is told and tells', () => {
+  const made = plan({}, { identity: { uid: 5, gid: 6, groups: [7] }, probe: { ...PROBE, uid: 0 } });
+  if (!made.ok) throw made.error;
+  const limits = { openFiles: 100, processes: undefined, oomScoreAdj: 500 };
+
+  test('is a list of records that needs no quoting', () => {
+    const spec = encodeShimSpec(
+      made.value,
+      { argv: ['a b', 'c\nd'], cwd: '/w', environment: new Map([['X', "'\n="]]) },
+      limits,
+      [1, 7],
+    );
+    expect(spec.toString().split('\0')).toEqual([
+      'fence socket',
+      'landlock best_effort',
+      'landlock-abi-max 7',
+      'read-only /usr',
+      'read-write /tmp',
+      'uid 5',
+      'gid 6',
+      'group 7',
+      'protect 1',
+      'protect 7',
+      'nofile 100',
+      'oom-score-adj 500',
+      'cwd /w',
+      "env X='\n=",
+      'arg a b',
+      'arg c\nd',
+      'end',
+      '',
+    ]);
+  });
+
+  test('never holds a NUL inside a record', () => {
+    expect(() =>
+      encodeShimSpec(made.value, { argv: ['a\0end'], cwd: undefined, environment: new Map() }, limits, []),
+    ).toThrow('a NUL byte');
+  });
+
+  test('is a report or the reason of a failure', () => {
+    expect(parseShimReport('landlock 7 12 3\nwarn no oom\n')).toEqual({
+      ok: true,
+      value: { landlock: { abi: 7, rules: 12, missing: 3 }, warnings: ['no oom'] },
+    });
+    expect(parseShimReport('landlock 7 1 0\nfail 127 /x: no such program\n')).toEqual({
+      ok: false,
+      error: { code: 127, message: '/x: no such program' },
+    });
+  });
+});
