@@ -43,14 +43,12 @@ describe('a log line', () => {
   test('never shows a secret, by type or by name', () => {
     const secret = new Secret('hunter2');
     const { made, lines, pushed } = logging();
-    made
-      .logger('x')
-      .warn(`it is ${secret}`, {
-        value: secret,
-        token: 'hunter2',
-        nested: { secret },
-        Authorization: 'Bearer hunter2',
-      });
+    made.logger('x').warn(`it is ${secret}`, {
+      value: secret,
+      token: 'hunter2',
+      nested: { secret },
+      Authorization: 'Bearer hunter2',
+    });
     expect(
       [
         lines.join(),
