@@ -45,7 +45,7 @@ export function compilePolicy(
   for (const { name, binaries, endpoints } of rules) {
     const rule: CompiledRule = { name, binaries: binaries.map(compileBinaryPattern) };
     for (const endpoint of endpoints) {
-      const compiled = compileEndpoint(rule, endpoint);
+      const compiled = compileEndpoint(rule, endpoint, document.networkMiddlewares.length > 0);
       const host = endpoint.host.toLowerCase().replace(/\.$/, '');
       if (host === '' || isHostGlob(host)) patterns.push(compiled);
       else exact.set(host, [...(exact.get(host) ?? []), compiled]);
@@ -61,13 +61,14 @@ export const quarantined = (reason: string, generation: number): PolicyGeneratio
   reason,
 });
 
-function compileEndpoint(rule: CompiledRule, endpoint: Endpoint): CompiledEndpoint {
+/** With middlewares configured every endpoint may be one of theirs, and they see requests: inspect it. */
+function compileEndpoint(rule: CompiledRule, endpoint: Endpoint, middlewares: boolean): CompiledEndpoint {
   return {
     rule,
     matches: endpoint.host === '' ? () => true : compileHostPattern(endpoint.host),
     ports: new Set(endpoint.ports),
     destination: destinationOf(endpoint),
-    inspect: endpoint.protocol !== 'opaque' && endpoint.protocol !== 'tcp',
+    inspect: middlewares || (endpoint.protocol !== 'opaque' && endpoint.protocol !== 'tcp'),
   };
 }
 

@@ -109,6 +109,15 @@ describe('a decision', () => {
     expect(decide(POLICY, to('rest.test'), CURL)).toMatchObject({ kind: 'allow', inspect: true });
   });
 
+  test('asks for inspection of everything when a middleware is configured', () => {
+    const parsed = parsePolicyYaml(`version: 1
+network_policies: { a: { endpoints: [{ host: a.test, port: 443 }], binaries: [{ path: "/**" }] } }
+network_middlewares: { redact: { middleware: openshell/regex, config: { mode: redact } } }
+`);
+    const policy = parsed.ok ? compilePolicy(parsed.value, { generation: 1 }) : quarantined('unexpected', 1);
+    expect(decide(policy, to('a.test'), CURL)).toMatchObject({ kind: 'allow', inspect: true });
+  });
+
   test('denies everything without rules and in quarantine', () => {
     const empty = compilePolicy(
       {
