@@ -63,10 +63,9 @@ export class PolicyInForce {
    */
   apply(config: GetSandboxConfigResponse): Outcome {
     const version = reportable(config);
-    if (
-      config.policy === undefined ||
-      (config.policyHash !== '' && config.policyHash === this.#hash && this.#valid)
-    ) {
+    // Nothing to take; and while everything is denied there is nothing that could be called loaded.
+    if (config.policy === undefined) return { kind: 'unchanged', version: this.#valid ? version : 0 };
+    if (config.policyHash !== '' && config.policyHash === this.#hash && this.#valid) {
       this.#version = version;
       return { kind: 'unchanged', version };
     }

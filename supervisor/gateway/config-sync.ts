@@ -71,8 +71,8 @@ export class ConfigSync {
     try {
       const config = await this.#options.fetch();
       if (config.configRevision === this.#revision || this.#stopped) return;
-      this.#revision = config.configRevision;
       await this.#options.onConfig(config);
+      this.#revision = config.configRevision; // only now: a failure is tried again at the next poll
     } catch (error) {
       this.#options.onError(describeCallError(error));
     }

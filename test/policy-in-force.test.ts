@@ -1,0 +1,66 @@
+import { describe, expect, test } from 'vitest';
+import { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import { RESTRICTIVE_DEFAULT } from '../supervisor/policy/restrictive-default.ts';
+import { PolicyInForce } from '../supervisor/policy-in-force.ts';
+
+const VALID = {
+  version: 1,
+  networkPolicies: { a: { endpoints: [{ host: 'a.test', port: 1 }], binaries: [{ path: '/**' }] } },
+};
+const INVALID = { version: 1, networkPolicies: { a: { endpoints: [{ host: '*', port: 1 }] } } };
+const config = (version: number, policy: object | undefined, mode = 'fail_closed', policySource: 1 | 2 = 1) =>
+  GetSandboxConfigResponse.fromPartial({
+    version,
+    policyHash: `h${version}`,
+    policySource,
+    policyValidationFailureMode: mode,
+    ...(policy && { policy }),
+  });
+const ask = (policy: PolicyInForce) =>
+  policy.decide(
+    { host: 'a.test', port: 1, via: 'connect' },
+    { pid: 1, binary: '/x', ancestors: [], cmdline: [] },
+  );
+
+describe('the policy in force', () => {
+  test('is swapped whole by a valid one, and its generation rises', () => {
+    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
+    expect(ask(policy)).toMatchObject({ kind: 'deny' });
+    expect(policy.apply(config(3, VALID))).toEqual({ kind: 'loaded', version: 3, hash: 'h3' });
+    expect([ask(policy).kind, policy.generation, policy.version]).toEqual(['allow', 2, 3]);
+    expect(policy.apply(config(3, VALID))).toEqual({ kind: 'unchanged', version: 3 });
+    expect(policy.generation).toBe(2);
+  });
+
+  test('denies everything after an invalid one, and says which', () => {
+    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
+    policy.apply(config(1, VALID));
+    expect(policy.apply(config(2, INVALID))).toMatchObject({ kind: 'rejected', version: 2, kept: false });
+    expect(ask(policy)).toMatchObject({
+      kind: 'deny',
+      reason: expect.stringMatching(/^policy version 2 was rejected: .*matches every host/),
+    });
+    expect(policy.apply(config(3, undefined))).toEqual({ kind: 'unchanged', version: 0 });
+    expect(policy.apply(config(4, VALID))).toMatchObject({ kind: 'loaded' });
+    expect(ask(policy)).toMatchObject({ kind: 'allow' });
+  });
+
+  test('stays when the gateway says retain_last_valid, but only if there is a valid one', () => {
+    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
+    policy.apply(config(1, VALID));
+    expect(policy.apply(config(2, INVALID, 'retain_last_valid'))).toMatchObject({
+      kind: 'rejected',
+      kept: true,
+    });
+    expect(ask(policy)).toMatchObject({ kind: 'allow' });
+    policy.apply(config(3, INVALID, 'whatever'));
+    expect(policy.apply(config(4, INVALID, 'retain_last_valid'))).toMatchObject({ kept: false });
+    expect(ask(policy)).toMatchObject({ kind: 'deny' });
+  });
+
+  test('is reported only for the sandbox’s own revisions', () => {
+    expect(new PolicyInForce(RESTRICTIVE_DEFAULT).apply(config(5, VALID, '', 2))).toMatchObject({
+      version: 0,
+    });
+  });
+});
