@@ -1,16 +1,13 @@
 #ifndef OPENSHELL_EXEC_H
 #define OPENSHELL_EXEC_H
 
-enum { EXEC_CONTROL_FD = 3, EXEC_FENCE_FD = 4 };
+/* `openshell-sandbox exec`: reads a spec from CONTROL_FD, confines itself behind the socket fence, executes. */
+int exec_main(void);
 
 /*
- * `openshell-sandbox exec`: reads a spec from EXEC_CONTROL_FD, confines itself and executes the
- * workload. On the same socket it reports, one record a line:
- *   "landlock ABI RULES MISSING"  what is in force
- *   "warn TEXT"                   something best_effort could not do
- *   "fail CODE TEXT"              why it exits, and with which code
- * The end of the stream without "fail" means that the workload runs.
+ * `openshell-sandbox join`: has the anchor run a session with our standard descriptors and control socket,
+ * and ends as that session does. We stay outside, as its stand-in among the supervisor's children.
  */
-int exec_main(void);
+int join_main(void);
 
 #endif

@@ -1,6 +1,7 @@
 #include "fence.h"
 #include "kernel.h"
 #include "messages.h"
+#include "relay.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,7 +104,7 @@ bool fence_answer(int listener)
 
 static bool accept_registration(void)
 {
-	char text[8];
+	char text[32];
 	int received[MAX_DESCRIPTORS];
 	size_t count;
 	ssize_t size = receive_descriptors(registrations, text, sizeof text, received, &count);
@@ -113,6 +114,11 @@ static bool accept_registration(void)
 	if (size == 0) {
 		registrations = -1; /* poll(2) skips it from now on */
 		return false;
+	}
+	if (relay_take(text, (size_t)size, received, count)) {
+		bool anchored = !registered_before && relay_anchor() >= 0;
+		registered_before |= anchored;
+		return anchored;
 	}
 	bool valid = size == 5 && !memcmp(text, "fence", 5) && count == 2;
 	bool taken = valid && listener_count < FENCE_MAX_LISTENERS;

@@ -259,7 +259,7 @@ static void process_rules(struct filter *filter, const pid_t *pids, size_t count
 	ret(filter, SECCOMP_RET_ALLOW);
 }
 
-bool filter_build(struct filter *filter, bool socket_fence, const pid_t *protected_pids, size_t protected_count)
+bool filter_build(struct filter *filter, enum fence_mode fence, const pid_t *protected_pids, size_t protected_count)
 {
 	filter->length = 0;
 	filter->overflow = false;
@@ -275,7 +275,7 @@ bool filter_build(struct filter *filter, bool socket_fence, const pid_t *protect
 #endif
 	for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
 		ret_if(filter, (unsigned)denied[i], REFUSE(EPERM));
-	socket_rules(filter, socket_fence);
+	socket_rules(filter, fence == FENCE_SOCKET);
 	namespace_rules(filter);
 	process_rules(filter, protected_pids, protected_count);
 	return !filter->overflow;

@@ -7,6 +7,7 @@
 #define OPENSHELL_FILTER_H
 
 #include "kernel.h"
+#include "spec.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -20,11 +21,11 @@ struct filter {
 };
 
 /*
- * Builds the filter. `socket_fence`: TCP sockets go to the user notification and every other internet
- * socket is refused. `protected_pids`: the supervisor, its threads and init, which the workload may not
+ * Builds the filter. `fence`: with FENCE_SOCKET TCP sockets go to the user notification and every other
+ * internet socket is refused. `protected_pids`: the supervisor, its threads and init, which the workload may not
  * signal, renice or re-limit. Returns false when the program would be too long.
  */
-bool filter_build(struct filter *filter, bool socket_fence, const pid_t *protected_pids, size_t protected_count);
+bool filter_build(struct filter *filter, enum fence_mode fence, const pid_t *protected_pids, size_t protected_count);
 
 /*
  * Installs it on the calling thread, which needs no_new_privs. With `listener`, stores the descriptor

@@ -1,4 +1,5 @@
 /* openshell-sandbox: the entrypoint of a sandbox, and the tools that only C can be. */
+#include "anchor.h"
 #include "copy_self.h"
 #include "exec.h"
 #include "probe.h"
@@ -14,6 +15,10 @@ int main(int argc, char *argv[])
 {
 	if (argc >= 2 && !strcmp(argv[1], "exec"))
 		return exec_main();
+	if (argc >= 2 && !strcmp(argv[1], "join"))
+		return join_main();
+	if (argc >= 2 && !strcmp(argv[1], "anchor"))
+		return anchor_main();
 	if (argc >= 2 && !strcmp(argv[1], "probe"))
 		return probe_main();
 	if (argc >= 2 && !strcmp(argv[1], "copy-self")) {

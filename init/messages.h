@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum { MAX_DESCRIPTORS = 4 };
+enum { MAX_DESCRIPTORS = 8 };
 
 /* Sends one message with `count` descriptors. Returns 0 or an errno. */
 int send_descriptors(int socket, const char *text, size_t size, const int *descriptors, size_t count);

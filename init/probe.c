@@ -3,7 +3,10 @@
 #include "filter.h"
 #include "landlock.h"
 #include "messages.h"
+#include "namespaces.h"
 #include "report.h"
+#include "spec.h"
+#include "view.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -58,7 +61,7 @@ static int try_filter(void)
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return errno;
-	return filter_build(&filter, false, NULL, 0) ? filter_install(&filter, NULL) : E2BIG;
+	return filter_build(&filter, FENCE_NAMESPACE, NULL, 0) ? filter_install(&filter, NULL) : E2BIG;
 }
 
 /* The workload's side of the socket fence: its socket must be bound to lo, and stay so. */
@@ -74,7 +77,7 @@ static int fenced_child(int channel)
 		return errno;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return errno;
-	if (!filter_build(&filter, true, NULL, 0))
+	if (!filter_build(&filter, FENCE_SOCKET, NULL, 0))
 		return E2BIG;
 	int error = filter_install(&filter, &listener);
 	if (error || (error = send_descriptors(channel, "l", 1, &listener, 1)))
@@ -122,54 +125,33 @@ static int try_socket_fence(void)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
 
-static int write_file(const char *path, const char *text)
+/* Enters namespaces as an anchor would: with a user namespace around them unless we need none. */
+static int enter(unsigned flags)
 {
-	int file = open(path, O_WRONLY | O_CLOEXEC);
+	const char *step;
+	/* Root without CAP_SYS_ADMIN maps the workload's user, from outside; any will do here. */
+	struct namespaces wanted = { flags, geteuid() ? geteuid() : 65534, geteuid() ? getegid() : 65534 };
 
-	if (file < 0)
-		return errno;
-	ssize_t written = write(file, text, strlen(text));
-	int error = written < 0 ? errno : 0;
-	close(file);
-	return error;
-}
-
-static int enter_user_namespace(int more)
-{
-	char map[64];
-	unsigned user = getuid(), group = getgid();
-	int error;
-
-	if (unshare(CLONE_NEWUSER | more))
-		return errno;
-	/* user_namespaces(7): a group map of one's own needs setgroups denied first. */
-	write_file("/proc/self/setgroups", "deny");
-	snprintf(map, sizeof map, "%u %u 1", user, user);
-	if ((error = write_file("/proc/self/uid_map", map)))
-		return error;
-	snprintf(map, sizeof map, "%u %u 1", group, group);
-	return write_file("/proc/self/gid_map", map);
+	if (!namespaces_privileged())
+		wanted.flags |= CLONE_NEWUSER;
+	return namespaces_enter(&wanted, &step);
 }
 
 static int try_user_namespace(void)
 {
-	return enter_user_namespace(0);
+	const char *step;
+	struct namespaces wanted = { CLONE_NEWUSER, geteuid(), getegid() };
+
+	return namespaces_enter(&wanted, &step);
 }
 
 static int try_network_namespace(void)
 {
-	struct ifreq request = { .ifr_name = "lo" };
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(443) };
-	int error = enter_user_namespace(CLONE_NEWNET);
+	int error = enter(CLONE_NEWNET);
 
 	if (error)
 		return error;
-	int made = socket(AF_INET, SOCK_DGRAM, 0);
-	if (made < 0 || ioctl(made, SIOCGIFFLAGS, &request))
-		return errno;
-	request.ifr_flags |= IFF_UP;
-	if (ioctl(made, SIOCSIFFLAGS, &request))
-		return errno;
 	inet_pton(AF_INET, "127.64.0.5", &address.sin_addr);
 	int listening = socket(AF_INET, SOCK_STREAM, 0);
 	if (listening < 0 || bind(listening, (struct sockaddr *)&address, sizeof address))
@@ -177,20 +159,43 @@ static int try_network_namespace(void)
 	return failed(listen(listening, 1));
 }
 
+static int try_ipc_namespace(void)
+{
+	return enter(CLONE_NEWIPC);
+}
+
+static int build_view(unsigned flags, struct spec *spec)
+{
+	struct view_outcome outcome;
+
+	spec->namespaces = flags;
+	spec->landlock = LANDLOCK_BEST_EFFORT;
+	return view_build(spec, &outcome) ? outcome.error : 0;
+}
+
 static int try_mounts(void)
 {
-	int error = enter_user_namespace(CLONE_NEWNS);
+	static struct spec spec;
+	int error = enter(CLONE_NEWNS);
 
-	if (error)
-		return error;
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		return errno;
-	return failed(mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k"));
+	return error ? error : build_view(CLONE_NEWNS, &spec);
+}
+
+static int try_private_view(void)
+{
+	static struct spec spec;
+	int error = enter(CLONE_NEWNS);
+
+	spec.private_view = true;
+	spec.read_only[spec.read_only_count++] = "/proc";
+	spec.read_write[spec.read_write_count++] = "/dev";
+	return error ? error : build_view(CLONE_NEWNS, &spec);
 }
 
 static int try_pid_namespace(void)
 {
-	int status, error = enter_user_namespace(CLONE_NEWNS | CLONE_NEWPID);
+	static struct spec spec;
+	int status, error = enter(CLONE_NEWNS | CLONE_NEWPID);
 
 	if (error)
 		return error;
@@ -198,7 +203,7 @@ static int try_pid_namespace(void)
 	if (child < 0)
 		return errno;
 	if (!child)
-		_exit(mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) ? errno & 0xff : 0);
+		_exit(build_view(CLONE_NEWNS | CLONE_NEWPID, &spec) & 0xff);
 	waitpid(child, &status, 0);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
@@ -240,7 +245,9 @@ static const struct { const char *name; attempt *try; } attempts[] = {
 	{ "socket_fence", try_socket_fence },
 	{ "user_namespace", try_user_namespace },
 	{ "network_namespace", try_network_namespace },
+	{ "ipc_namespace", try_ipc_namespace },
 	{ "mounts", try_mounts },
+	{ "private_view", try_private_view },
 	{ "pid_namespace", try_pid_namespace },
 	{ "low_ports", try_low_port },
 	{ "io_uring", try_io_uring },

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,49 @@ static const char *add_path(const char *paths[], size_t *count, const char *valu
 		return "too many paths";
 	paths[(*count)++] = value;
 	return NULL;
+}
+
+static const char *add_namespace(const char *value, struct spec *spec)
+{
+	static const struct { const char *name; unsigned flag; } known[] = {
+		{ "user", CLONE_NEWUSER }, { "network", CLONE_NEWNET }, { "mount", CLONE_NEWNS },
+		{ "ipc", CLONE_NEWIPC },   { "pid", CLONE_NEWPID },
+	};
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (!strcmp(value, known[i].name)) {
+			spec->namespaces |= known[i].flag;
+			return NULL;
+		}
+	return "a namespace is not user, network, mount, ipc or pid";
+}
+
+/* What only an anchor's spec has. Returns false when the word is none of these. */
+static bool add_anchor_record(const char *word, const char *value, struct spec *spec, const char **wrong)
+{
+	*wrong = NULL;
+	if (!strcmp(word, "namespace")) {
+		*wrong = add_namespace(value, spec);
+	} else if (!strcmp(word, "view")) {
+		spec->private_view = true;
+		if (strcmp(value, "private"))
+			*wrong = "view is not private";
+	} else if (!strcmp(word, "nameserver")) {
+		spec->nameserver = value;
+		/* It is written into a file of lines. */
+		if (!*value || strspn(value, "0123456789abcdefABCDEF.:") != strlen(value) || strlen(value) > 45)
+			*wrong = "the nameserver is no address";
+	} else if (!strcmp(word, "hide")) {
+		if (*value != '/')
+			*wrong = "a path is not absolute";
+		else if (spec->hidden_count == SPEC_MAX_HIDDEN)
+			*wrong = "too many hidden paths";
+		else
+			spec->hidden[spec->hidden_count++] = value;
+	} else {
+		return false;
+	}
+	return true;
 }
 
 static const char *add_number(const char *word, const char *value, struct spec *spec)
@@ -80,6 +124,8 @@ static const char *add_number(const char *word, const char *value, struct spec *
 
 static const char *add_record(const char *word, char *value, struct spec *spec)
 {
+	const char *wrong;
+
 	if (!strcmp(word, "arg")) {
 		if (spec->argc == SPEC_MAX_ARGS)
 			return "too many arguments";
@@ -114,15 +160,38 @@ static const char *add_record(const char *word, char *value, struct spec *spec)
 		return NULL;
 	}
 	if (!strcmp(word, "fence")) {
-		if (strcmp(value, "socket"))
-			return "fence is not socket";
-		spec->fence = FENCE_SOCKET;
+		if (!strcmp(value, "socket"))
+			spec->fence = FENCE_SOCKET;
+		else if (!strcmp(value, "namespace"))
+			spec->fence = FENCE_NAMESPACE;
+		else
+			return "fence is not socket or namespace";
 		return NULL;
 	}
+	if (add_anchor_record(word, value, spec, &wrong))
+		return wrong;
 	return add_number(word, value, spec);
 }
 
-const char *spec_parse(char *text, size_t size, struct spec *spec, bool *complete)
+/* Fail closed: what a spec forgets is an error, never a default that leaves something open. */
+static const char *check_whole(const struct spec *spec, enum spec_purpose purpose)
+{
+	if (purpose == SPEC_ANCHOR) {
+		if (!(spec->namespaces & CLONE_NEWNET))
+			return "the spec names no network namespace";
+		if (!(spec->namespaces & CLONE_NEWNS) &&
+		    (spec->private_view || spec->hidden_count || spec->nameserver || (spec->namespaces & CLONE_NEWPID)))
+			return "the spec wants mounts without a mount namespace";
+		return NULL;
+	}
+	if (spec->fence == FENCE_UNSET)
+		return "the spec names no fence";
+	if (!spec->argc || !*spec->argv[0])
+		return "the spec names no program";
+	return NULL;
+}
+
+const char *spec_parse(char *text, size_t size, enum spec_purpose purpose, struct spec *spec, bool *complete)
 {
 	*complete = false;
 	*spec = (struct spec){ .landlock = LANDLOCK_HARD_REQUIREMENT, .nofile = -1, .nproc = -1, .oom_score_adj = -1 };
@@ -134,13 +203,9 @@ const char *spec_parse(char *text, size_t size, struct spec *spec, bool *complet
 		if (!strcmp(record, "end")) {
 			if (end + 1 != stop)
 				return "something follows the end of the spec";
-			/* Fail closed: a spec that forgets the fence is an error, not a workload without one. */
-			if (spec->fence == FENCE_UNSET)
-				return "the spec names no fence";
-			if (!spec->argc || !*spec->argv[0])
-				return "the spec names no program";
-			*complete = true;
-			return NULL;
+			const char *missing = check_whole(spec, purpose);
+			*complete = !missing;
+			return missing;
 		}
 		char *space = strchr(record, ' ');
 		if (!space)

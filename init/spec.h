@@ -1,5 +1,5 @@
 /*
- * The specification that the supervisor hands to `openshell-sandbox exec`: a sequence of
+ * The specification that the supervisor hands to `exec`, `join` and `anchor`: a sequence of
  * NUL-terminated records, each "word value", that ends with the record "end". Values are taken as
  * they are, so a newline or a quote in an argument or a variable needs no escaping.
  */
@@ -17,10 +17,15 @@ enum {
 	SPEC_MAX_PATHS = 512, /* 256 of the policy (contract.md, 7.2) and the baseline */
 	SPEC_MAX_PROTECTED = 64,
 	SPEC_MAX_GROUPS = 64,
+	SPEC_MAX_HIDDEN = 64,
 };
 
 enum landlock_mode { LANDLOCK_OFF, LANDLOCK_BEST_EFFORT, LANDLOCK_HARD_REQUIREMENT };
-enum fence_mode { FENCE_UNSET, FENCE_SOCKET };
+enum fence_mode { FENCE_UNSET, FENCE_SOCKET, FENCE_NAMESPACE };
+enum spec_purpose {
+	SPEC_SESSION, /* a process to confine: needs a fence and a program */
+	SPEC_ANCHOR,  /* the namespaces that sessions share: needs a network namespace */
+};
 
 struct spec {
 	char *cwd;
@@ -44,6 +49,12 @@ struct spec {
 	gid_t gid;
 	gid_t groups[SPEC_MAX_GROUPS];
 	size_t group_count;
+	/* Of an anchor: */
+	unsigned namespaces;	  /* CLONE_NEW* */
+	bool private_view;	  /* a root of its own that holds only read_only and read_write */
+	const char *nameserver;	  /* what its own resolv.conf names; NULL leaves the image's */
+	const char *hidden[SPEC_MAX_HIDDEN];
+	size_t hidden_count;
 };
 
 /*
@@ -51,6 +62,6 @@ struct spec {
  * valid spec, else a sentence that says what is wrong. `*complete` is false when nothing is wrong but
  * the "end" record has not come yet.
  */
-const char *spec_parse(char *text, size_t size, struct spec *spec, bool *complete);
+const char *spec_parse(char *text, size_t size, enum spec_purpose purpose, struct spec *spec, bool *complete);
 
 #endif

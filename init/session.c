@@ -1,0 +1,197 @@
+#include "session.h"
+#include "control.h"
+#include "fence.h"
+#include "filter.h"
+#include "kernel.h"
+#include "landlock.h"
+#include "report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void set_limit(int resource, rlim_t value, const char *name)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, &limit))
+		control_fail(EXIT_INTERNAL, "cannot read the limit %s: %s", name, errno_name(errno));
+	if (limit.rlim_max != RLIM_INFINITY && value > limit.rlim_max)
+		value = limit.rlim_max;
+	limit.rlim_cur = limit.rlim_max = value;
+	if (setrlimit(resource, &limit))
+		control_fail(EXIT_INTERNAL, "cannot set the limit %s: %s", name, errno_name(errno));
+}
+
+static void set_limits(const struct spec *spec)
+{
+	char text[16];
+
+	set_limit(RLIMIT_CORE, 0, "core"); /* a core file would carry what the policy keeps in */
+	if (spec->nofile > 0)
+		set_limit(RLIMIT_NOFILE, (rlim_t)spec->nofile, "nofile");
+	if (spec->nproc > 0)
+		set_limit(RLIMIT_NPROC, (rlim_t)spec->nproc, "nproc");
+	if (spec->oom_score_adj < 0)
+		return;
+	/* Raising it is free; the kernel then takes the workload before the supervisor. */
+	int size = snprintf(text, sizeof text, "%ld", spec->oom_score_adj);
+	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (file < 0 || write(file, text, (size_t)size) != size)
+		control_say("warn oom_score_adj stays as it was: %s", errno_name(errno));
+	if (file >= 0)
+		close(file);
+}
+
+/* Gives up ids and capabilities for good, as far as this process has any to give. */
+static void drop_privileges(const struct spec *spec)
+{
+	/* Groups need CAP_SETGID; without it the runtime has set them and we cannot be worse off. */
+	if (spec->has_gid && geteuid() == 0 && setgroups(spec->group_count, spec->groups))
+		control_fail(EXIT_CONFINEMENT, "cannot set the groups: %s", errno_name(errno));
+	/* Before the user id changes: the bounding set needs CAP_SETPCAP. EPERM without it is harmless,
+	   because no_new_privs and the empty sets leave nothing for execve(2) to add. */
+	for (int capability = 0; capability < 64; capability++)
+		if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) && errno != EPERM && errno != EINVAL)
+			control_fail(EXIT_CONFINEMENT, "cannot drop capability %d: %s", capability, errno_name(errno));
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
+		control_fail(EXIT_CONFINEMENT, "cannot clear ambient capabilities: %s", errno_name(errno));
+	if (spec->has_gid && setresgid(spec->gid, spec->gid, spec->gid))
+		control_fail(EXIT_CONFINEMENT, "cannot become group %u: %s", spec->gid, errno_name(errno));
+	if (spec->has_uid && setresuid(spec->uid, spec->uid, spec->uid))
+		control_fail(EXIT_CONFINEMENT, "cannot become user %u: %s", spec->uid, errno_name(errno));
+	/* In a user namespace of our own the sets are full whatever the user id is, and stay so. */
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { { 0 } }, held[2];
+	if (syscall(SYS_capset, &header, none) || syscall(SYS_capget, &header, held))
+		control_fail(EXIT_CONFINEMENT, "cannot give up capabilities: %s", errno_name(errno));
+	for (int i = 0; i < 2; i++)
+		if (held[i].effective | held[i].permitted | held[i].inheritable)
+			control_fail(EXIT_CONFINEMENT, "capabilities were left");
+	/* Proof, not hope: nobody that was root may be able to return (setuid(2)). */
+	if (spec->has_uid && (setuid(0) == 0 || geteuid() != spec->uid))
+		control_fail(EXIT_CONFINEMENT, "the user id could be changed back");
+	if (geteuid() == 0 && !spec->has_uid)
+		control_fail(EXIT_CONFINEMENT, "refusing to run the workload as root; set OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID");
+}
+
+/* Landlock as the spec wants it; returns the ruleset or -1 when the workload goes without. */
+static int prepare_files(const struct spec *spec)
+{
+	struct landlock_outcome outcome;
+
+	if (spec->landlock == LANDLOCK_OFF)
+		return -1;
+	int ruleset = landlock_prepare(spec, &outcome);
+	if (ruleset >= 0) {
+		control_say("landlock %d %u %u", outcome.abi, outcome.rules, outcome.missing);
+		return ruleset;
+	}
+	if (spec->landlock == LANDLOCK_HARD_REQUIREMENT)
+		control_fail(EXIT_CONFINEMENT, "Landlock cannot %s%s%s: %s; set landlock.compatibility to best_effort to run without",
+		     outcome.step, outcome.path ? " " : "", outcome.path ? outcome.path : "", errno_name(outcome.error));
+	control_say("warn files are not confined: Landlock cannot %s%s%s: %s", outcome.step, outcome.path ? " " : "",
+	    outcome.path ? outcome.path : "", errno_name(outcome.error));
+	return -1;
+}
+
+static void __attribute__((noreturn)) execute(const struct spec *spec)
+{
+	const char *name = spec->argv[0], *path = NULL;
+	int error = ENOENT;
+
+	if (strchr(name, '/')) {
+		execve(name, spec->argv, spec->env);
+		error = errno;
+	} else {
+		for (size_t i = 0; i < spec->envc; i++)
+			if (!strncmp(spec->env[i], "PATH=", 5))
+				path = spec->env[i] + 5;
+		if (!path)
+			path = "/usr/local/bin:/usr/bin:/bin";
+		while (path) {
+			char candidate[4096];
+			const char *colon = strchr(path, ':');
+			int length = colon ? (int)(colon - path) : (int)strlen(path);
+			int wanted = snprintf(candidate, sizeof candidate, "%.*s%s%s", length, path, length ? "/" : "./", name);
+			path = colon ? colon + 1 : NULL;
+			if (wanted < 0 || (size_t)wanted >= sizeof candidate)
+				continue;
+			execve(candidate, spec->argv, spec->env);
+			if (errno == EACCES)
+				error = EACCES; /* remembered, as execvp(3) does, in case nothing better follows */
+			else if (errno != ENOENT && errno != ENOTDIR) {
+				error = errno;
+				break;
+			}
+		}
+	}
+	if (error == ENOENT || error == ENOTDIR)
+		control_fail(EXIT_NOT_FOUND, "%s: no such program, or its interpreter is missing", name);
+	if (error == EACCES)
+		control_fail(EXIT_NOT_EXECUTABLE, "%s: not executable, or filesystem_policy does not let it run", name);
+	control_fail(EXIT_NOT_EXECUTABLE, "%s: cannot be executed: %s", name, errno_name(error));
+}
+
+/* Signals, mask and file mode as a fresh login has them; a session of its own, so that kill(0) stays inside. */
+static void reset_process(void)
+{
+	sigset_t none;
+
+	if (setsid() < 0 && errno != EPERM)
+		control_fail(EXIT_INTERNAL, "cannot start a session: %s", errno_name(errno));
+	for (int number = 1; number < 65; number++)
+		signal(number, SIG_DFL); /* the supervisor ignores SIGPIPE; execve(2) would pass that on */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	umask(022);
+}
+
+/* The socket fence's half that lies here: hands the notifications to PID 1. */
+static void join_socket_fence(int listener)
+{
+	int error = fence_register(FENCE_FD, listener);
+
+	if (error)
+		control_fail(EXIT_CONFINEMENT, "the socket broker did not take this session: %s", errno_name(error));
+	close(listener);
+	close(FENCE_FD);
+}
+
+void session_run(struct spec *spec)
+{
+	static struct filter filter;
+	int listener = -1;
+	bool socket_fence = spec->fence == FENCE_SOCKET;
+
+	reset_process();
+	set_limits(spec);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		control_fail(EXIT_CONFINEMENT, "cannot set no_new_privs: %s", errno_name(errno));
+	int ruleset = prepare_files(spec);
+	drop_privileges(spec);
+	if (spec->cwd && chdir(spec->cwd))
+		control_fail(EXIT_CONFINEMENT, "cannot enter the working directory %s: %s", spec->cwd, errno_name(errno));
+	if (ruleset >= 0) {
+		int error = landlock_enforce(ruleset);
+		if (error)
+			control_fail(EXIT_CONFINEMENT, "Landlock cannot be enforced: %s", errno_name(error));
+		close(ruleset);
+	}
+	if (!filter_build(&filter, spec->fence, spec->protected_pids, spec->protected_count))
+		control_fail(EXIT_INTERNAL, "the seccomp filter is too long");
+	int error = filter_install(&filter, socket_fence ? &listener : NULL);
+	if (error)
+		control_fail(EXIT_CONFINEMENT, "the filter of system calls cannot be installed: seccomp %s", errno_name(error));
+	if (socket_fence)
+		join_socket_fence(listener);
+	execute(spec);
+}

@@ -1,0 +1,14 @@
+/* One confined process: everything that happens to it between fork(2) and execve(2). */
+#ifndef OPENSHELL_SESSION_H
+#define OPENSHELL_SESSION_H
+
+#include "spec.h"
+
+/*
+ * Confines the calling process as `spec` says and executes the workload; reports over the control socket
+ * and never returns. With FENCE_SOCKET it registers over FENCE_FD; with FENCE_NAMESPACE it must have been
+ * forked by the anchor, which stands inside.
+ */
+void session_run(struct spec *spec) __attribute__((noreturn));
+
+#endif
