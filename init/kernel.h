@@ -22,6 +22,16 @@
 #define SCOPE_ABSTRACT_UNIX_SOCKET (1ULL << 0)
 #define SCOPE_SIGNAL (1ULL << 1)
 
+/* ABI 9 (7.1): connecting to a unix socket by its path. */
+#define ACCESS_FS_RESOLVE_UNIX (1ULL << 16)
+/* ABI 4 (6.7): TCP ports. */
+#define ACCESS_NET_CONNECT_TCP (1ULL << 1)
+#define RULE_NET_PORT 2
+struct net_port_attr {
+	uint64_t allowed_access;
+	uint64_t port;
+};
+
 /* struct landlock_ruleset_attr as of ABI 6. An older kernel accepts the longer struct as long as
    the fields that it does not know are zero. */
 struct ruleset_attr {

@@ -1,18 +1,36 @@
 #include "landlock.h"
+#include "control.h"
 #include "kernel.h"
+#include "report.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_RIGHTS                                                                                           \
 	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE |           \
-	 LANDLOCK_ACCESS_FS_TRUNCATE | LANDLOCK_ACCESS_FS_IOCTL_DEV)
+	 LANDLOCK_ACCESS_FS_TRUNCATE | LANDLOCK_ACCESS_FS_IOCTL_DEV | ACCESS_FS_RESOLVE_UNIX)
+/* RESOLVE_UNIX too: a socket under a path that the policy names answers as it does on an older kernel. */
 #define READ_RIGHTS                                                                                           \
-	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |             \
+	 ACCESS_FS_RESOLVE_UNIX)
 
-/* Every file right that an ABI knows: bits 0..12 came with ABI 1, then one bit each with 2, 3 and 5. */
+/* A ruleset in the making. */
+struct making {
+	int ruleset;
+	uint64_t rights; /* what the list at hand grants */
+	bool writable, hard;
+	unsigned rules, missing;
+	char secrets[SPEC_MAX_SECRETS][PATH_MAX]; /* where they lie once links are followed */
+	size_t secret_count;
+};
+
+/* Every file right that an ABI knows: bits 0..12 came with ABI 1, then one bit each. */
 static uint64_t known_rights(int abi)
 {
 	uint64_t rights = (1ULL << 13) - 1;
@@ -23,6 +41,8 @@ static uint64_t known_rights(int abi)
 		rights |= LANDLOCK_ACCESS_FS_TRUNCATE;
 	if (abi >= 5)
 		rights |= LANDLOCK_ACCESS_FS_IOCTL_DEV;
+	if (abi >= 9)
+		rights |= ACCESS_FS_RESOLVE_UNIX;
 	return rights;
 }
 
@@ -32,61 +52,205 @@ int landlock_abi(void)
 	return abi < 0 ? -errno : (int)abi;
 }
 
-static int fail(struct landlock_outcome *outcome, int error, const char *step, const char *path)
+/* Where an open path really lies in this mount namespace. */
+static bool resolve(int fd, char real[PATH_MAX])
 {
-	outcome->error = error;
-	outcome->step = step;
-	outcome->path = path;
-	return -1;
+	char link[32];
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ssize_t size = readlink(link, real, PATH_MAX - 1);
+	if (size < 0)
+		return false;
+	real[size] = 0;
+	return true;
 }
 
-static int add_rules(int ruleset, const char *const paths[], size_t count, uint64_t rights, bool must_exist,
-		     struct landlock_outcome *outcome)
+/* Whether `path` is `root` or lies below it. */
+static bool within(const char *path, const char *root)
 {
-	for (size_t i = 0; i < count; i++) {
-		struct stat status;
-		/* Follows symlinks on purpose: the rule is for what the path names now, not for the link. */
-		int fd = open(paths[i], O_PATH | O_CLOEXEC);
-		if (fd < 0) {
-			if (must_exist)
-				return fail(outcome, errno, "open", paths[i]);
-			outcome->missing++;
-			continue;
-		}
-		if (fstat(fd, &status)) {
-			int error = errno;
-			close(fd);
-			return fail(outcome, error, "stat", paths[i]);
-		}
-		struct landlock_path_beneath_attr rule = {
-			/* The kernel refuses directory rights on a file (EINVAL). */
-			.allowed_access = S_ISDIR(status.st_mode) ? rights : rights & FILE_RIGHTS,
-			.parent_fd = fd,
-		};
-		long added = syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-		int error = errno;
-		close(fd);
-		if (added < 0)
-			return fail(outcome, error, "add a rule for", paths[i]);
-		outcome->rules++;
-	}
+	size_t size = strlen(root);
+
+	return !strcmp(root, "/") || (!strncmp(path, root, size) && (!path[size] || path[size] == '/'));
+}
+
+static const char *secret_around(const struct making *making, const char *real)
+{
+	for (size_t i = 0; i < making->secret_count; i++)
+		if (within(real, making->secrets[i]))
+			return making->secrets[i];
+	return NULL;
+}
+
+static const char *secret_below(const struct making *making, const char *real)
+{
+	for (size_t i = 0; i < making->secret_count; i++)
+		if (within(making->secrets[i], real))
+			return making->secrets[i];
+	return NULL;
+}
+
+/* A path without a rule stays out of reach, so skipping one never opens anything. */
+static void skip(struct making *making, const char *path, const char *why)
+{
+	if (making->hard)
+		control_fail(EXIT_CONFINEMENT,
+			     "filesystem_policy names %s, which %s; mend that, or set landlock.compatibility to best_effort to go on without it",
+			     path, why);
+	making->missing++;
+}
+
+/* Returns 0 or an errno. */
+static int add_rule(struct making *making, int fd, uint64_t rights)
+{
+	struct stat status;
+
+	if (fstat(fd, &status))
+		return errno;
+	struct landlock_path_beneath_attr rule = {
+		/* The kernel refuses directory rights on a file (EINVAL). */
+		.allowed_access = S_ISDIR(status.st_mode) ? rights : rights & FILE_RIGHTS,
+		.parent_fd = fd,
+	};
+	if (syscall(SYS_landlock_add_rule, making->ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
+		return errno;
+	making->rules++;
 	return 0;
 }
 
-int landlock_prepare(const struct spec *spec, struct landlock_outcome *outcome)
+/*
+ * Rules for a directory that has a secret of the supervisor somewhere below. Landlock adds rights up on the
+ * way from the root and takes none away, so the directory itself is given only its listing, and each entry
+ * that is not on the way to a secret a rule of its own. What appears there later has none. A link needs
+ * none: following one is free, and its end is judged where it lies.
+ */
+static void add_around_secrets(struct making *making, int fd, const char *real)
 {
-	int abi = landlock_abi();
-	bool hard = spec->landlock == LANDLOCK_HARD_REQUIREMENT;
+	char path[PATH_MAX];
+	int listing = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *directory = listing < 0 ? NULL : fdopendir(listing);
 
-	*outcome = (struct landlock_outcome){ 0 };
+	if (!directory) {
+		control_say("warn %s stays out of reach, for it holds a secret of the supervisor and cannot be listed: %s", real, errno_name(errno));
+		if (listing >= 0)
+			close(listing);
+		making->missing++;
+		return;
+	}
+	add_rule(making, fd, making->rights & LANDLOCK_ACCESS_FS_READ_DIR);
+	for (struct dirent *entry; (entry = readdir(directory));) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || entry->d_type == DT_LNK)
+			continue;
+		int wanted = snprintf(path, sizeof path, "%s/%s", strcmp(real, "/") ? real : "", entry->d_name);
+		if (wanted < 0 || (size_t)wanted >= sizeof path || secret_around(making, path))
+			continue;
+		int child = openat(listing, entry->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (child < 0)
+			continue; /* it has gone, or is not ours to open */
+		if (secret_below(making, path))
+			add_around_secrets(making, child, path);
+		else
+			add_rule(making, child, making->rights);
+		close(child);
+	}
+	closedir(directory);
+}
+
+static void add_opened(struct making *making, int fd, const char *path)
+{
+	char real[PATH_MAX];
+	const char *secret;
+
+	if (making->secret_count && !resolve(fd, real))
+		control_fail(EXIT_CONFINEMENT, "cannot tell where %s leads: /proc/self/fd: %s", path, errno_name(errno));
+	if (making->secret_count && (secret = secret_around(making, real))) {
+		skip(making, path, "leads to a secret of the supervisor");
+		control_say("warn %s stays out of reach, for it leads to a secret of the supervisor in %s", path, secret);
+		return;
+	}
+	if (making->secret_count && (secret = secret_below(making, real))) {
+		if (!making->writable) {
+			add_around_secrets(making, fd, real);
+			return;
+		}
+		/* What is made in it later must be usable, so it is granted whole, if the policy says so itself:
+		   a link that says so is the image's, which may be hostile. */
+		if (strcmp(real, path)) {
+			skip(making, path, "leads to a directory with a secret of the supervisor below it");
+			control_say("warn %s stays out of reach, for it leads to %s, which has a secret of the supervisor below it; name that in the policy", path, real);
+			return;
+		}
+		control_say("warn the policy makes %s writable, and %s below it is in reach of the workload", path, secret);
+	}
+	int error = add_rule(making, fd, making->rights);
+	if (error) { /* EBADFD: a pipe or a socket behind /dev/stdout, which Landlock does not govern */
+		skip(making, path, errno_name(error));
+		control_say("warn %s has no rule: %s", path, errno_name(error));
+	}
+}
+
+static void add_paths(struct making *making, const char *const paths[], size_t count, uint64_t rights, bool writable)
+{
+	making->rights = rights;
+	making->writable = writable;
+	for (size_t i = 0; i < count; i++) {
+		/* Follows symlinks on purpose: the rule is for what the path names now, not for the link. */
+		int fd = open(paths[i], O_PATH | O_CLOEXEC);
+		if (fd >= 0) {
+			add_opened(making, fd, paths[i]);
+			close(fd);
+			continue;
+		}
+		int error = errno;
+		char why[64];
+		snprintf(why, sizeof why, error == ENOENT ? "does not exist" : "cannot be opened (%s)", errno_name(error));
+		skip(making, paths[i], why);
+		if (error != ENOENT) /* policies name paths that only some images have; that is no news */
+			control_say("warn %s stays out of reach: %s", paths[i], errno_name(error));
+	}
+}
+
+/* TCP connections to these ports and to no other. */
+static void add_ports(int ruleset, const struct spec *spec)
+{
+	for (size_t i = 0; i < spec->connect_port_count; i++) {
+		struct net_port_attr rule = {
+			.allowed_access = ACCESS_NET_CONNECT_TCP,
+			.port = spec->connect_ports[i], /* host byte order */
+		};
+		if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0))
+			control_fail(EXIT_CONFINEMENT, "--strict-loopback cannot be kept: Landlock: %s", errno_name(errno));
+	}
+}
+
+static int without(const struct spec *spec, int error)
+{
+	if (spec->connect_port_count)
+		control_fail(EXIT_CONFINEMENT, "--strict-loopback needs Landlock, which fails here: %s", errno_name(error));
+	if (spec->landlock == LANDLOCK_HARD_REQUIREMENT)
+		control_fail(EXIT_CONFINEMENT, "Landlock fails here: %s; set landlock.compatibility to best_effort to run without", errno_name(error));
+	control_say("warn files are not confined: Landlock fails: %s", errno_name(error));
+	return -1;
+}
+
+int landlock_prepare(const struct spec *spec)
+{
+	static struct making making;
+	int abi = spec->landlock == LANDLOCK_OFF ? -EOPNOTSUPP : landlock_abi();
+
+	if (spec->landlock == LANDLOCK_OFF && !spec->connect_port_count)
+		return -1;
 	if (abi < 0)
-		return fail(outcome, -abi, "ask the kernel for its version", NULL);
+		return without(spec, -abi);
 	if (spec->landlock_abi_max && abi > spec->landlock_abi_max)
 		abi = spec->landlock_abi_max;
+	if (spec->connect_port_count && abi < 4)
+		control_fail(EXIT_CONFINEMENT, "--strict-loopback needs Landlock ABI 4 (Linux 6.7), and ABI %d is in force", abi);
 
 	uint64_t known = known_rights(abi);
 	struct ruleset_attr attributes = {
 		.handled_access_fs = known,
+		/* Only connecting: what the workload listens on is its own, and nothing can come in from outside. */
+		.handled_access_net = spec->connect_port_count ? ACCESS_NET_CONNECT_TCP : 0,
 		/* Signals and abstract unix sockets of the world outside: the same user id is no excuse. */
 		.scoped = abi >= 6 ? SCOPE_SIGNAL | SCOPE_ABSTRACT_UNIX_SOCKET : 0,
 	};
@@ -94,14 +258,25 @@ int landlock_prepare(const struct spec *spec, struct landlock_outcome *outcome)
 	size_t size = abi >= 6 ? sizeof attributes : abi >= 4 ? 2 * sizeof(uint64_t) : sizeof(uint64_t);
 	long ruleset = syscall(SYS_landlock_create_ruleset, &attributes, size, 0);
 	if (ruleset < 0)
-		return fail(outcome, errno, "create a ruleset", NULL);
+		return without(spec, errno);
 
-	if (add_rules((int)ruleset, spec->read_only, spec->read_only_count, READ_RIGHTS & known, hard, outcome) ||
-	    add_rules((int)ruleset, spec->read_write, spec->read_write_count, known, hard, outcome)) {
-		close((int)ruleset);
-		return -1;
+	making.ruleset = (int)ruleset;
+	making.hard = spec->landlock == LANDLOCK_HARD_REQUIREMENT;
+	for (size_t i = 0; i < spec->secret_count; i++) {
+		int fd = open(spec->secrets[i], O_PATH | O_CLOEXEC);
+		if (fd < 0)
+			continue; /* what is not there cannot be read; it may belong to another kind of driver */
+		if (!resolve(fd, making.secrets[making.secret_count++]))
+			control_fail(EXIT_CONFINEMENT, "cannot tell where %s lies: /proc/self/fd: %s", spec->secrets[i], errno_name(errno));
+		close(fd);
 	}
-	outcome->abi = abi;
+	add_paths(&making, spec->read_only, spec->read_only_count, READ_RIGHTS & known, false);
+	add_paths(&making, spec->read_write, spec->read_write_count, known, true);
+	add_ports((int)ruleset, spec);
+	/* The image decides which paths exist, so their absence must not be what sets a workload free. */
+	if (!making.rules)
+		control_fail(EXIT_CONFINEMENT, "no path of filesystem_policy exists here, so nothing could run; name at least the program's own directory in read_only");
+	control_say("landlock %d %u %u", abi, making.rules, making.missing);
 	return (int)ruleset;
 }
 

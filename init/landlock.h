@@ -1,26 +1,27 @@
-/* File rules and scopes by Landlock (Documentation/userspace-api/landlock.rst). */
+/*
+ * File rules, TCP ports and scopes by Landlock (Documentation/userspace-api/landlock.rst).
+ *
+ * What each ABI adds, and what is done with it: 1 file rights; 2 REFER (below it every rename and link
+ * across directories is refused); 3 truncation; 4 TCP ports; 5 ioctl on devices; 6 scopes of signals and
+ * abstract unix sockets; 9 unix sockets by path. 7 (audit records) and 8 (all threads of a process at
+ * once) add no protection to a process of one thread, and 10 (UDP ports) none to a fence that refuses UDP
+ * or holds nothing but lo.
+ */
 #ifndef OPENSHELL_LANDLOCK_H
 #define OPENSHELL_LANDLOCK_H
 
 #include "spec.h"
 
-struct landlock_outcome {
-	int abi;	    /* what was used; 0 when Landlock is off or absent */
-	int error;	    /* errno of the step that failed, 0 when none */
-	const char *step;   /* that step, for a sentence */
-	const char *path;   /* the path it failed on, or NULL */
-	unsigned rules;	    /* rules in force */
-	unsigned missing;   /* paths that do not exist or cannot be opened */
-};
-
 /* The ABI that this kernel and container offer, or -errno. */
 int landlock_abi(void);
 
 /*
- * Opens the paths of the spec and builds a ruleset; returns its descriptor, or -1 with the outcome's
- * error set. Call it before ids are dropped: root can open what the workload may not.
+ * Opens the paths of the spec, builds a ruleset and says over the control socket what came of it. Returns
+ * its descriptor, or -1 when the workload goes without: Landlock is off, or absent under best_effort. Ends
+ * the process (71) when a hard requirement, or the ports that were asked for, cannot be kept, and when the
+ * rules would let no program run. Call it before ids are dropped: root can open what the workload may not.
  */
-int landlock_prepare(const struct spec *spec, struct landlock_outcome *outcome);
+int landlock_prepare(const struct spec *spec);
 
 /* Restricts the calling thread. It needs no_new_privs. Returns 0 or an errno. */
 int landlock_enforce(int ruleset);

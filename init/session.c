@@ -83,26 +83,6 @@ static void drop_privileges(const struct spec *spec)
 		control_fail(EXIT_CONFINEMENT, "refusing to run the workload as root; set OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID");
 }
 
-/* Landlock as the spec wants it; returns the ruleset or -1 when the workload goes without. */
-static int prepare_files(const struct spec *spec)
-{
-	struct landlock_outcome outcome;
-
-	if (spec->landlock == LANDLOCK_OFF)
-		return -1;
-	int ruleset = landlock_prepare(spec, &outcome);
-	if (ruleset >= 0) {
-		control_say("landlock %d %u %u", outcome.abi, outcome.rules, outcome.missing);
-		return ruleset;
-	}
-	if (spec->landlock == LANDLOCK_HARD_REQUIREMENT)
-		control_fail(EXIT_CONFINEMENT, "Landlock cannot %s%s%s: %s; set landlock.compatibility to best_effort to run without",
-		     outcome.step, outcome.path ? " " : "", outcome.path ? outcome.path : "", errno_name(outcome.error));
-	control_say("warn files are not confined: Landlock cannot %s%s%s: %s", outcome.step, outcome.path ? " " : "",
-	    outcome.path ? outcome.path : "", errno_name(outcome.error));
-	return -1;
-}
-
 static void __attribute__((noreturn)) execute(const struct spec *spec)
 {
 	const char *name = spec->argv[0], *path = NULL;
@@ -176,7 +156,7 @@ void session_run(struct spec *spec)
 	set_limits(spec);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		control_fail(EXIT_CONFINEMENT, "cannot set no_new_privs: %s", errno_name(errno));
-	int ruleset = prepare_files(spec);
+	int ruleset = landlock_prepare(spec);
 	drop_privileges(spec);
 	if (spec->cwd && chdir(spec->cwd))
 		control_fail(EXIT_CONFINEMENT, "cannot enter the working directory %s: %s", spec->cwd, errno_name(errno));

@@ -119,6 +119,14 @@ static const char *add_number(const char *word, const char *value, struct spec *
 		spec->landlock_abi_max = (int)number;
 		return NULL;
 	}
+	if (!strcmp(word, "connect-port")) {
+		if (!parse_long(value, 1, 65535, &number))
+			return "connect-port is not between 1 and 65535";
+		if (spec->connect_port_count == SPEC_MAX_PORTS)
+			return "too many ports";
+		spec->connect_ports[spec->connect_port_count++] = (unsigned short)number;
+		return NULL;
+	}
 	return "a record has an unknown word";
 }
 
@@ -144,6 +152,14 @@ static const char *add_record(const char *word, char *value, struct spec *spec)
 		return add_path(spec->read_only, &spec->read_only_count, value);
 	if (!strcmp(word, "read-write"))
 		return add_path(spec->read_write, &spec->read_write_count, value);
+	if (!strcmp(word, "secret")) {
+		if (*value != '/')
+			return "a path is not absolute";
+		if (spec->secret_count == SPEC_MAX_SECRETS)
+			return "too many secrets";
+		spec->secrets[spec->secret_count++] = value;
+		return NULL;
+	}
 	if (!strcmp(word, "cwd")) {
 		spec->cwd = value;
 		return *value == '/' ? NULL : "the working directory is not absolute";

@@ -17,6 +17,8 @@ enum {
 	SPEC_MAX_PATHS = 512, /* 256 of the policy (contract.md, 7.2) and the baseline */
 	SPEC_MAX_PROTECTED = 64,
 	SPEC_MAX_GROUPS = 64,
+	SPEC_MAX_PORTS = 64,
+	SPEC_MAX_SECRETS = 16,
 	SPEC_MAX_HIDDEN = 64,
 };
 
@@ -39,6 +41,10 @@ struct spec {
 	size_t read_write_count;
 	enum landlock_mode landlock;
 	int landlock_abi_max; /* 0: whatever the kernel has */
+	unsigned short connect_ports[SPEC_MAX_PORTS]; /* none: TCP connections are not narrowed */
+	size_t connect_port_count;
+	const char *secrets[SPEC_MAX_SECRETS]; /* of the supervisor: no rule may reach them */
+	size_t secret_count;
 	enum fence_mode fence;
 	pid_t protected_pids[SPEC_MAX_PROTECTED];
 	size_t protected_count;
