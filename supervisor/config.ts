@@ -41,6 +41,10 @@ export interface Config {
   readonly pollIntervalMs: number;
   readonly health: { readonly host: string; readonly port: number } | undefined;
   readonly proxyPort: number;
+  /** Whether the workload may connect to no port but the supervisor's. */
+  readonly strictLoopback: boolean;
+  /** Upper bound for Landlock's ABI; what the kernel has when absent. */
+  readonly landlockAbiMax: number | undefined;
   readonly identity: { readonly uid: number; readonly gid: number } | undefined;
   readonly userEnvironment: ReadonlyMap<string, string>;
   /** Our own launcher, which init names. */
@@ -169,6 +173,11 @@ function readConfig(values: Values, command: readonly string[], env: Environment
             })
           : undefined,
         proxyPort: number('--proxy-port', get('proxy-port'), 3128, 1, 65_535),
+        strictLoopback: values['strict-loopback'] === true,
+        landlockAbiMax:
+          get('landlock-abi-max') === undefined
+            ? undefined
+            : number('--landlock-abi-max', get('landlock-abi-max'), 1, 1, 1000),
         identity: readIdentity(get, number),
         userEnvironment: readUserEnvironment(env['OPENSHELL_USER_ENVIRONMENT']),
         launcher: env['OPENSHELL_INIT_LAUNCHER'] ?? '/opt/openshell/bin/openshell-sandbox',

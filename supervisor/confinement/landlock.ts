@@ -1,0 +1,56 @@
+import { Fault } from '../fault.ts';
+import { err, ok, type Result } from '../result.ts';
+
+/** The first ABI with rules for TCP ports. */
+const PORTS_ABI = 4;
+
+/** What Landlock began to restrict, and with which ABI; below it, this is what a reader must know. */
+const SINCE: readonly (readonly [abi: number, gap: string])[] = [
+  [2, 'renames and links from one directory to another are all refused'],
+  [3, 'truncating by path is not restricted'],
+  [5, 'ioctl on devices is not restricted'],
+  [6, 'abstract unix sockets are not restricted'],
+  [9, 'connecting to unix sockets by path is not restricted'],
+];
+
+interface Rules {
+  readonly readOnly: readonly string[];
+  readonly readWrite: readonly string[];
+}
+
+/** What stands beside "files: Landlock ABI n" in the statement: what bounds it, and what it leaves open. */
+export function landlockNote(abi: number, kernelAbi: number, rules: Rules): string {
+  const notes = ['filesystem_policy'];
+  if (abi < kernelAbi) notes.push(`the kernel has ABI ${kernelAbi}, --landlock-abi-max bounds it`);
+  for (const [since, gap] of SINCE) if (abi < since) notes.push(gap);
+  for (const path of shadowed(rules)) notes.push(`${path} is writable, because a read_write path holds it`);
+  return notes.join('; ');
+}
+
+/** Read-only paths that a read-write path holds or equals: Landlock adds rights up and takes none away. */
+function shadowed({ readOnly, readWrite }: Rules): readonly string[] {
+  return readOnly.filter((path) =>
+    readWrite.some((writable) => path === writable || path.startsWith(`${writable}/`)),
+  );
+}
+
+/**
+ * The ports that Landlock must leave connectable for `--strict-loopback`: none when it is not asked for, or
+ * when the fence has a loopback of its own. `abi` is the one in force, 0 without Landlock. Refuses when the
+ * flag cannot be kept.
+ */
+export function loopbackPorts(
+  abi: number,
+  fence: 'socket' | 'namespace',
+  wanted: readonly number[] | undefined,
+): Result<readonly number[], Fault> {
+  if (wanted === undefined || fence === 'namespace') return ok([]);
+  if (abi >= PORTS_ABI) return ok(wanted);
+  const has = abi === 0 ? 'there is no Landlock here' : `ABI ${abi} is in force`;
+  return err(
+    new Fault(
+      'confinement',
+      `--strict-loopback needs Landlock ABI ${PORTS_ABI} (Linux 6.7) or the namespace fence, and ${has}; leave the flag out, or use a newer kernel`,
+    ),
+  );
+}
