@@ -12,7 +12,7 @@ export function confinementInput(config: Config, document: PolicyDocument): Omit
   const secrets = [
     token.kind === 'file' || token.kind === 'kubernetes' ? token.path : undefined,
     tls.key,
-  ].filter((path) => path?.startsWith('/') === true);
+  ].filter((path): path is string => path?.startsWith('/') === true);
   return {
     files,
     identity: config.identity && { ...config.identity, groups: [] },
