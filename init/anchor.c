@@ -155,6 +155,7 @@ static void wait_outside(pid_t inner)
 {
 	int status;
 
+	control_say("pid %d", inner);
 	close(CONTROL_FD);
 	close(FENCE_FD);
 	close(CHANNEL_FD);

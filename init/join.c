@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -78,7 +77,6 @@ int join_main(void)
 		for (int fd = FENCE_FD + 1; fd < 65536; fd++)
 			close(fd);
 	setsid(); /* the terminal's signals are the session's business */
-	prctl(PR_SET_DUMPABLE, 0);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ||
 	    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &one, sizeof one))
 		control_fail(EXIT_INTERNAL, "cannot set up the session: %s", errno_name(errno));

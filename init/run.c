@@ -4,6 +4,7 @@
 #include "home.h"
 #include "path.h"
 #include "reap.h"
+#include "relay.h"
 #include "report.h"
 
 #include <errno.h>
@@ -117,14 +118,16 @@ static bool reap_ended(pid_t supervisor, int *status)
 
 static int serve(pid_t supervisor, int signals, int fence)
 {
-	static struct pollfd polled[FENCE_MAX_LISTENERS + 2];
+	static struct pollfd polled[FENCE_MAX_LISTENERS + 3];
 	int status;
 
 	fence_start(fence);
 	for (;;) {
 		polled[0] = (struct pollfd){ signals, POLLIN, 0 };
 		int count = fence_poll_set(polled + 1);
-		if (poll(polled, (nfds_t)count + 1, -1) < 0) {
+		struct pollfd *anchor = polled + 1 + count;
+		*anchor = (struct pollfd){ relay_anchor(), 0, 0 }; /* poll(2) skips a negative one */
+		if (poll(polled, (nfds_t)count + 2, -1) < 0) {
 			if (errno == EINTR)
 				continue;
 			report("poll failed: %s", errno_name(errno));
@@ -132,6 +135,11 @@ static int serve(pid_t supervisor, int signals, int fence)
 		}
 		if (fence_serve(polled + 1, count))
 			home_forget(&home); /* before the first workload runs: it shares our user id */
+		if (anchor->revents) {
+			report("the anchor of the namespace fence was killed, so the sandbox ends: nothing would hold "
+			       "its workload; look for an out-of-memory kill, or a kill from outside the container");
+			return EXIT_SUPERVISOR_LOST;
+		}
 		struct signalfd_siginfo signal;
 		if (!(polled[0].revents & POLLIN) || read(signals, &signal, sizeof signal) != sizeof signal)
 			continue;

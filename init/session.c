@@ -158,6 +158,10 @@ void session_run(struct spec *spec)
 		control_fail(EXIT_CONFINEMENT, "cannot set no_new_privs: %s", errno_name(errno));
 	int ruleset = landlock_prepare(spec);
 	drop_privileges(spec);
+	/* Changing ids, and the anchor before, made us undumpable. From here on we are the workload and nothing
+	   more, and whoever identifies callers must be able to see that we hold none of their sockets. */
+	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
+		control_fail(EXIT_INTERNAL, "cannot be dumpable: %s", errno_name(errno));
 	if (spec->cwd && chdir(spec->cwd))
 		control_fail(EXIT_CONFINEMENT, "cannot enter the working directory %s: %s", spec->cwd, errno_name(errno));
 	if (ruleset >= 0) {

@@ -1,11 +1,11 @@
-import { existsSync } from 'node:fs';
 import type { Config } from './config.ts';
 import { readTextFile } from './config.ts';
 import { planConfinement } from './confinement/plan.ts';
 import { runProbe } from './confinement/probe.ts';
+import type { Enforcement } from './confinement/statement.ts';
+import { confinementInput } from './confinement-input.ts';
 import { createResolver } from './egress/resolver.ts';
 import { probeGateway } from './gateway/reachability.ts';
-import { filesystemRules } from './policy/filesystem.ts';
 import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
 import { parsePolicyYaml } from './policy/yaml.ts';
 import { VERSION } from './version.ts';
@@ -24,8 +24,7 @@ export async function runDoctor(config: Config, json: boolean): Promise<number> 
   const document = policy?.ok ? policy.value : RESTRICTIVE_DEFAULT;
   const plan = planConfinement({
     probe: probe.value,
-    files: filesystemRules(document, config.workdir, existsSync),
-    identity: config.identity && { ...config.identity, groups: [] },
+    ...confinementInput(config, document),
   });
   const hosts = readTextFile('/etc/hosts', 'the system');
   const resolv = readTextFile('/etc/resolv.conf', 'the system');
@@ -52,12 +51,7 @@ interface Report {
   readonly probe: Readonly<Record<string, unknown>>;
   readonly refusal: string | undefined;
   readonly fence: string;
-  readonly statement: readonly {
-    readonly aspect: string;
-    readonly enforced: boolean;
-    readonly mechanism: string;
-    readonly note: string;
-  }[];
+  readonly statement: readonly Enforcement[];
   readonly gateway: { readonly configured: boolean; readonly reachable?: boolean; readonly detail?: string };
 }
 
@@ -77,8 +71,10 @@ function readable(report: Report): string {
     lines.push(`  ${name.padEnd(20)} ${shown}`);
   }
   lines.push('', 'What would be enforced', `  fence                ${report.fence}`);
-  for (const { aspect, enforced, mechanism, note } of report.statement)
-    lines.push(`  ${aspect.padEnd(20)} ${enforced ? mechanism : 'NOT ENFORCED'}: ${note}`);
+  for (const { aspect, level, mechanism, note } of report.statement) {
+    const how = level === 'full' ? mechanism : level === 'partial' ? `${mechanism}, IN PART` : 'NOT ENFORCED';
+    lines.push(`  ${aspect.padEnd(20)} ${how}: ${note}`);
+  }
   if (report.refusal !== undefined) lines.push(`  refused: ${report.refusal}`);
   const { gateway } = report;
   const state = gateway.configured

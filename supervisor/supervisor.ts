@@ -1,17 +1,22 @@
 import { randomUUID } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { createMemoryBuffer } from './buffer/memory-buffer.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
+import { type Anchor, startAnchor } from './confinement/anchor.ts';
+import { makeMissingPaths } from './confinement/missing-paths.ts';
 import { type ConfinementPlan, planConfinement } from './confinement/plan.ts';
+import { actAs, type EffectiveIds, type Privileges, unchanged } from './confinement/privileges.ts';
 import { runProbe } from './confinement/probe.ts';
 import { startConfined } from './confinement/shim.ts';
+import { confinementInput } from './confinement-input.ts';
 import { CallerIdentification } from './egress/identity/caller.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
 import { createResolver, type Resolve } from './egress/resolver.ts';
 import { reportEgress } from './egress-report.ts';
+import { reportEnforcement } from './enforcement-report.ts';
 import type { Fault } from './fault.ts';
 import { GatewayLink } from './gateway/link.ts';
 import type { TokenSource } from './gateway/token.ts';
@@ -22,7 +27,6 @@ import { createLogging, type Logger, type Logging } from './observability/log.ts
 import { createMetrics, type Metrics } from './observability/metrics.ts';
 import { shorthand } from './observability/ocsf.ts';
 import { judgeAddress } from './policy/addresses.ts';
-import { filesystemRules } from './policy/filesystem.ts';
 import type { Outcome, PolicyInForce } from './policy-in-force.ts';
 import type { Result } from './result.ts';
 import { VERSION } from './version.ts';
@@ -66,6 +70,7 @@ class Supervisor {
   #proxy: ExplicitProxy | undefined;
   #main: MainProcess | undefined;
   #plan: ConfinementPlan | undefined;
+  #privileges: Privileges = unchanged;
   #running = false;
   #pendingSignal: NodeJS.Signals | undefined;
 
@@ -99,7 +104,8 @@ class Supervisor {
     if (initial.outcome !== undefined) this.#tell(initial.outcome);
     this.#metrics.policyGeneration.set(initial.policy.generation);
     const plan = await this.#planConfinement(initial.policy);
-    await this.#startProxy(initial.policy);
+    const anchor = await this.#startAnchor(plan, handover.fenceFd);
+    await this.#startProxy(initial.policy, anchor);
     await warmThreads();
 
     const main = new MainProcess({
@@ -111,6 +117,8 @@ class Supervisor {
           {
             launcher: config.launcher,
             fenceFd: handover.fenceFd,
+            privileges: this.#privileges,
+            anchorPids: anchor?.pids ?? [],
             limits: { openFiles: undefined, processes: undefined, oomScoreAdj: OOM_SCORE_ADJ },
           },
           plan,
@@ -193,10 +201,8 @@ class Supervisor {
       sandboxId: this.#config.sandboxId,
       instanceId: randomUUID(),
       version: VERSION,
-      enforcement: () =>
-        (this.#plan?.statement ?? []).map(
-          (line) => `${line.aspect}=${line.enforced ? line.mechanism : 'none'}`,
-        ),
+      enforcement: () => this.#plan?.statement ?? [],
+      readSecret: (path) => this.#privileges.asRoot(() => readFileSync(path)),
       policyVersion: () => this.#policy?.version ?? 0,
       clock: systemClock,
       random: Math.random,
@@ -232,39 +238,46 @@ class Supervisor {
       'confine the workload',
       planConfinement({
         probe,
-        files: filesystemRules(policy.document, config.workdir, existsSync),
-        identity: config.identity && { ...config.identity, groups: [] },
+        ...confinementInput(config, policy.document),
       }),
     );
     this.#plan = plan;
-    for (const { aspect, enforced, mechanism, note } of plan.statement) {
-      this.#metrics.enforcement.set({ aspect, mechanism }, enforced ? 1 : 0);
-      if (enforced) this.#log.info(`enforced: ${aspect} by ${mechanism}`, { note });
-      else {
-        this.#log.warn(`NOT enforced: ${aspect}`, { note });
-        this.#logging.ocsf(
-          shorthand({
-            class: 'finding',
-            severity: 'high',
-            title: `${aspect} not enforced: ${note}`,
-            type: `${aspect}-unenforced`,
-          }),
-        );
-      }
-    }
+    if (plan.identity !== undefined && plan.files.kind !== 'none')
+      for (const warning of this.#need(
+        'make the read_write paths',
+        makeMissingPaths(plan.files.rules.readWrite, plan.identity),
+      ))
+        this.#log.warn(warning);
+    reportEnforcement(plan.statement, this.#logging, this.#log, this.#metrics);
+    // Inside a user namespace of ours only its owner, root, may look at the workload.
+    const owned = plan.fence.kind === 'namespace' && plan.fence.user;
+    if (plan.identity !== undefined && !owned) this.#privileges = actAs(plan.identity, effectiveIds());
     return plan;
   }
 
-  async #startProxy(policy: PolicyInForce): Promise<void> {
+  async #startAnchor(plan: ConfinementPlan, fenceFd: number): Promise<Anchor | undefined> {
+    if (plan.fence.kind !== 'namespace') return undefined;
+    const { launcher } = this.#config;
+    const options = { launcher, fenceFd, privileges: this.#privileges };
+    const anchor = this.#need('fence the network', await startAnchor(options, plan, plan.fence));
+    if (anchor.view !== undefined && !anchor.view.resolvConf)
+      this.#log.info('the image has no regular /etc/resolv.conf, so the workload gets none of its own');
+    return anchor;
+  }
+
+  async #startProxy(policy: PolicyInForce, anchor: Anchor | undefined): Promise<void> {
+    const port = this.#config.proxyPort;
+    const listener = anchor && this.#need('start the proxy', await anchor.listen(PROXY_HOST, port));
     const proxy = this.#need(
       'start the proxy',
       await startExplicitProxy({
         host: PROXY_HOST,
-        port: this.#config.proxyPort,
+        port,
+        ...(listener === undefined ? {} : { listener }),
         clock: systemClock,
         callers: new CallerIdentification({
           proc: '/proc',
-          excluded: new Set([1, process.ppid, process.pid]),
+          excluded: new Set([1, process.ppid, process.pid, ...(anchor?.pids ?? [])]),
         }),
         mainPid: () => this.#main?.pid,
         authorize: (intent, identity) => policy.decide(intent, identity),
@@ -288,7 +301,7 @@ class Supervisor {
         activity: 'LAUNCH',
         severity: 'info',
         name,
-        pid: main.pid,
+        pid: main.pid ?? 0,
         exitCode: undefined,
       }),
     );
@@ -356,6 +369,13 @@ class Supervisor {
 
 function tokenSource(token: Config['token']): TokenSource {
   return token.kind === 'env' ? { kind: 'env', reveal: () => token.value.reveal() } : token;
+}
+
+/** Both exist wherever an id can be 0. */
+function effectiveIds(): EffectiveIds {
+  const { setegid, seteuid } = process;
+  if (setegid === undefined || seteuid === undefined) throw new Error('this platform has no user ids');
+  return { setegid: setegid.bind(process), seteuid: seteuid.bind(process) };
 }
 
 const readOr = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');

@@ -17,6 +17,10 @@ export interface BundleOptions {
   readonly user: number;
   /** Path of the network namespace to run in; a new one with only `lo` when absent. */
   readonly netns?: string;
+  /** Capabilities of a root container, as `CAP_…` names; none by default. */
+  readonly capabilities?: readonly string[];
+  /** Whether parts of /proc are masked and read-only, as runtimes do by default. */
+  readonly maskedProc?: boolean;
   /** containerd's RuntimeDefault profile; runsc ignores it, as it does under Kubernetes. */
   readonly seccomp: boolean;
 }
@@ -92,7 +96,13 @@ export const bundleConfig = (options: BundleOptions): unknown => ({
     env: Object.entries(options.env).map(([name, value]) => `${name}=${value}`),
     cwd: '/',
     noNewPrivileges: true,
-    capabilities: { bounding: [], effective: [], permitted: [], inheritable: [], ambient: [] },
+    capabilities: {
+      bounding: options.capabilities ?? [],
+      effective: options.capabilities ?? [],
+      permitted: options.capabilities ?? [],
+      inheritable: [],
+      ambient: [],
+    },
     rlimits: [{ type: 'RLIMIT_NOFILE', hard: 4096, soft: 4096 }],
   },
   root: { path: options.rootfs, readonly: true },
@@ -103,8 +113,12 @@ export const bundleConfig = (options: BundleOptions): unknown => ({
       ...['pid', 'ipc', 'uts', 'mount'].map((type) => ({ type })),
       options.netns === undefined ? { type: 'network' } : { type: 'network', path: options.netns },
     ],
-    maskedPaths: [...MASKED.map((name) => `/proc/${name}`), '/sys/firmware'],
-    readonlyPaths: READ_ONLY.map((name) => `/proc/${name}`),
+    ...(options.maskedProc === false
+      ? {}
+      : {
+          maskedPaths: [...MASKED.map((name) => `/proc/${name}`), '/sys/firmware'],
+          readonlyPaths: READ_ONLY.map((name) => `/proc/${name}`),
+        }),
     ...(options.seccomp ? { seccomp: JSON.parse(readFileSync(PROFILE, 'utf8')) as unknown } : {}),
   },
 });

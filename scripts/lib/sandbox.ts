@@ -49,6 +49,10 @@ export interface SandboxOptions {
   readonly entrypoint?: readonly string[];
   /** 1000 by default. */
   readonly user?: number;
+  /** Capabilities of a root container (`user: 0`), as `CAP_…` names; none by default. */
+  readonly capabilities?: readonly string[];
+  /** Whether the runtime masks parts of /proc; true by default. False is `procMount: Unmasked`. */
+  readonly maskedProc?: boolean;
   /** Whether containerd's RuntimeDefault profile applies (runc and crun); true by default. */
   readonly seccomp?: boolean;
   /** Leaves the bundle's directory on disk. */
@@ -113,8 +117,8 @@ const environment = (options: SandboxOptions, sandboxId: string): Readonly<Recor
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   OPENSHELL_SANDBOX_ID: sandboxId,
   OPENSHELL_SANDBOX: options.name ?? 'sandbox',
-  OPENSHELL_SANDBOX_UID: `${options.user ?? 1000}`,
-  OPENSHELL_SANDBOX_GID: `${options.user ?? 1000}`,
+  OPENSHELL_SANDBOX_UID: `${options.user || 1000}`,
+  OPENSHELL_SANDBOX_GID: `${options.user || 1000}`,
   OPENSHELL_SSH_SOCKET_PATH: '/run/openshell/ssh.sock',
   ...(options.gateway === undefined
     ? {}
@@ -181,6 +185,8 @@ const writeBundle = async (
     user: options.user ?? 1000,
     ...(options.network === undefined ? {} : { netns: options.network.path }),
     seccomp: options.seccomp ?? true,
+    ...(options.capabilities === undefined ? {} : { capabilities: options.capabilities }),
+    ...(options.maskedProc === undefined ? {} : { maskedProc: options.maskedProc }),
   });
   writeFileSync(join(directory, 'config.json'), JSON.stringify(config, null, 1));
 };

@@ -1,6 +1,8 @@
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
+import { loopbackPorts } from './landlock.ts';
 import type { Probe, ProbeOutcome } from './probe.ts';
+import { type Enforcement, stateEnforcement } from './statement.ts';
 
 /** What the policy asks of the file system, with absolute paths. */
 export interface FileRules {
@@ -17,38 +19,62 @@ export interface WorkloadIdentity {
 }
 
 /** How the network is fenced. There is no member for "not at all" (design.md, 4). */
-export type NetworkFence = { readonly kind: 'socket' };
+export type NetworkFence =
+  | { readonly kind: 'socket' }
+  | {
+      readonly kind: 'namespace';
+      /** Whether a user namespace lies around the others; not with CAP_SYS_ADMIN. */
+      readonly user: boolean;
+      readonly ipc: boolean;
+      /** Whether mounts work there: hidden paths, a resolv.conf of its own. */
+      readonly mounts: boolean;
+      /** Whether there is a pid namespace with a proc file system of its own. */
+      readonly pid: boolean;
+    };
 
 export type FileConfinement =
-  | { readonly kind: 'landlock'; readonly abi: number; readonly rules: FileRules }
+  | {
+      readonly kind: 'landlock';
+      readonly abi: number;
+      readonly rules: FileRules;
+      /** The only TCP ports that may be connected to; empty where that is not asked for or not needed. */
+      readonly connectPorts: readonly number[];
+    }
+  /** A private root that holds only the paths of the policy. */
+  | { readonly kind: 'view'; readonly rules: FileRules }
   | { readonly kind: 'none'; readonly reason: string };
-
-/** One line of the statement: what is enforced, by what, and what is not and why. */
-export interface Enforcement {
-  readonly aspect: 'network' | 'files' | 'signals' | 'syscalls' | 'identity';
-  readonly enforced: boolean;
-  readonly mechanism: string;
-  readonly note: string;
-}
 
 /** Everything that the shim is told, and what may be said about it. */
 export interface ConfinementPlan {
   readonly fence: NetworkFence;
   readonly files: FileConfinement;
   readonly identity: WorkloadIdentity | undefined;
+  /** Absolute paths that the workload must not see where mounts work: token, keys, state. */
+  readonly hidden: readonly string[];
   readonly statement: readonly Enforcement[];
 }
 
 export interface PlanInput {
   readonly probe: Probe;
   readonly files: FileRules;
-  /** From OPENSHELL_SANDBOX_UID and _GID; needed when the container runs as root. */
+  /** Whom the workload runs as; needed when the container runs as root. */
   readonly identity: WorkloadIdentity | undefined;
+  /** The supervisor's own files and directories. */
+  readonly hidden?: readonly string[];
   /** Upper bound for Landlock's ABI, for tests of older kernels. */
-  readonly landlockAbiMax?: number;
+  readonly landlockAbiMax?: number | undefined;
+  /** The ports of the supervisor, where --strict-loopback asks that no other be reachable. */
+  readonly strictLoopback?: readonly number[] | undefined;
 }
 
+const CAP_SETGID = 6;
+const CAP_SETUID = 7;
+const CAP_SYS_ADMIN = 21;
+
 const refusedWith = (outcome: ProbeOutcome): string => (outcome.ok ? '' : outcome.errno);
+
+const has = ({ capabilities }: Probe, capability: number): boolean =>
+  ((BigInt(`0x${capabilities}`) >> BigInt(capability)) & 1n) === 1n;
 
 /**
  * Chooses the mechanisms from what the probe found, never from names or versions. Refuses, with the
@@ -60,46 +86,82 @@ export function planConfinement(input: PlanInput): Result<ConfinementPlan, Fault
     return err(
       new Fault('confinement', '/proc is not mounted: callers are identified by it; mount proc at /proc'),
     );
-  const identity = planIdentity(input);
+  const fence = planFence(probe);
+  if (!fence.ok) return fence;
+  const identity = planIdentity(input, fence.value);
   if (!identity.ok) return identity;
-  if (!probe.socket_fence.ok) return err(noFence(probe));
-  const files = planFiles(input);
+  const files = planFiles(input, fence.value);
   if (!files.ok) return files;
-  return ok({
-    fence: { kind: 'socket' },
+  const decisions = {
+    fence: fence.value,
     files: files.value,
     identity: identity.value,
-    statement: stateOf(files.value, identity.value, probe),
-  });
+    hidden: input.hidden ?? [],
+  };
+  return ok({ ...decisions, statement: stateEnforcement(decisions, probe) });
 }
 
-function noFence(probe: Probe): Fault {
-  const why = probe.seccomp_filter.ok
-    ? `the kernel refuses the socket fence (seccomp user notification with injected sockets, Linux 5.14 or newer: ${refusedWith(probe.socket_fence)})`
-    : `the container forbids seccomp filters (${refusedWith(probe.seccomp_filter)})`;
-  return new Fault(
-    'confinement',
-    `the network cannot be fenced, so the workload is not started: ${why}; use a seccompProfile of type RuntimeDefault on a kernel of 5.14 or newer`,
-  );
-}
-
-function planIdentity({ probe, identity }: PlanInput): Result<WorkloadIdentity | undefined, Fault> {
-  if (probe.uid !== 0) return ok(undefined); // without root there is nothing to change, and nothing to drop
-  if (identity !== undefined) return ok(identity);
+/** The namespace fence where it works: private loopback and UDP. Else the socket fence. Else nothing starts. */
+function planFence(probe: Probe): Result<NetworkFence, Fault> {
+  if (!probe.seccomp_filter.ok)
+    return err(noFence(`the container forbids seccomp filters (${refusedWith(probe.seccomp_filter)})`));
+  if (probe.network_namespace.ok)
+    return ok({
+      kind: 'namespace',
+      user: !has(probe, CAP_SYS_ADMIN),
+      ipc: probe.ipc_namespace.ok,
+      mounts: probe.mounts.ok,
+      pid: probe.pid_namespace.ok,
+    });
+  if (probe.socket_fence.ok) return ok({ kind: 'socket' });
   return err(
-    new Fault(
-      'confinement',
-      'the container runs as root and no identity for the workload is known: set OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID, or runAsUser in the pod',
+    noFence(
+      `neither namespaces (${refusedWith(probe.network_namespace)}) nor the socket fence (seccomp user notification with injected sockets, Linux 5.9 or newer: ${refusedWith(probe.socket_fence)}) work here`,
     ),
   );
 }
 
-function planFiles({ probe, files, landlockAbiMax }: PlanInput): Result<FileConfinement, Fault> {
-  if (probe.landlock.ok) {
-    const abi = Math.min(probe.landlock.abi, landlockAbiMax ?? Number.POSITIVE_INFINITY);
-    return ok({ kind: 'landlock', abi, rules: files });
-  }
-  const reason = `Landlock is not available (${probe.landlock.errno})`;
+function noFence(why: string): Fault {
+  return new Fault(
+    'confinement',
+    `the network cannot be fenced, so the workload is not started: ${why}; use a seccompProfile of type RuntimeDefault on a kernel of 5.9 or newer, or a runtimeClassName of gVisor or Kata`,
+  );
+}
+
+function planIdentity(
+  { probe, identity }: PlanInput,
+  fence: NetworkFence,
+): Result<WorkloadIdentity | undefined, Fault> {
+  if (probe.uid !== 0) return ok(undefined); // without root there is nothing to change, and nothing to drop
+  if (identity === undefined)
+    return err(
+      new Fault(
+        'confinement',
+        'the container runs as root and no identity for the workload is known: set OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID, or runAsUser in the pod',
+      ),
+    );
+  const able =
+    (has(probe, CAP_SETUID) && has(probe, CAP_SETGID)) || (fence.kind === 'namespace' && !fence.user);
+  if (able) return ok(identity);
+  return err(
+    new Fault(
+      'confinement',
+      'the container runs as root without the capabilities SETUID and SETGID, so the workload cannot be given another user: set runAsUser in the pod, or add both capabilities',
+    ),
+  );
+}
+
+function planFiles(input: PlanInput, fence: NetworkFence): Result<FileConfinement, Fault> {
+  const { probe, files, landlockAbiMax } = input;
+  const abi = probe.landlock.ok ? Math.min(probe.landlock.abi, landlockAbiMax ?? probe.landlock.abi) : 0;
+  const connectPorts = loopbackPorts(abi, fence.kind, input.strictLoopback);
+  if (!connectPorts.ok) return connectPorts;
+  if (probe.landlock.ok) return ok({ kind: 'landlock', abi, rules: files, connectPorts: connectPorts.value });
+  if (fence.kind === 'namespace' && fence.mounts && probe.private_view.ok)
+    return ok({ kind: 'view', rules: files });
+  const reason = `Landlock is not available (${probe.landlock.errno}), and neither are mounts (${
+    fence.kind === 'namespace' ? refusedWith(probe.private_view) : 'no namespaces'
+  })`;
   if (files.compatibility === 'best_effort') return ok({ kind: 'none', reason });
   return err(
     new Fault(
@@ -107,36 +169,4 @@ function planFiles({ probe, files, landlockAbiMax }: PlanInput): Result<FileConf
       `files cannot be confined: ${reason}; use a kernel with Landlock in its lsm= list, or set landlock.compatibility to best_effort`,
     ),
   );
-}
-
-function stateOf(
-  files: FileConfinement,
-  identity: WorkloadIdentity | undefined,
-  probe: Probe,
-): readonly Enforcement[] {
-  const scoped = files.kind === 'landlock' && files.abi >= 6;
-  return [
-    {
-      aspect: 'network',
-      enforced: true,
-      mechanism: 'socket fence',
-      note: 'every TCP socket is bound to lo by PID 1; UDP and other families are refused',
-    },
-    files.kind === 'landlock'
-      ? { aspect: 'files', enforced: true, mechanism: `Landlock ABI ${files.abi}`, note: 'filesystem_policy' }
-      : { aspect: 'files', enforced: false, mechanism: 'none', note: files.reason },
-    {
-      aspect: 'signals',
-      enforced: true,
-      mechanism: scoped ? 'Landlock scopes and seccomp' : 'seccomp',
-      note: 'supervisor and init cannot be signalled, traced, reniced or re-limited',
-    },
-    { aspect: 'syscalls', enforced: true, mechanism: 'seccomp', note: 'deny list' },
-    {
-      aspect: 'identity',
-      enforced: true,
-      mechanism: identity === undefined ? 'container' : 'setresuid',
-      note: `user ${identity?.uid ?? probe.uid}, no capability, no new privileges`,
-    },
-  ];
 }

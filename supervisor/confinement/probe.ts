@@ -25,7 +25,12 @@ const schema = v.object({
   socket_fence: outcome,
   user_namespace: outcome,
   network_namespace: outcome,
+  ipc_namespace: outcome,
+  /** tmpfs and bind mounts in a mount namespace of its own. */
   mounts: outcome,
+  /** A root of its own, entered by pivot_root(2). */
+  private_view: outcome,
+  /** A pid namespace with a proc file system of its own. */
   pid_namespace: outcome,
   low_ports: outcome,
   io_uring: outcome,
@@ -55,10 +60,10 @@ export function parseProbe(text: string): Result<Probe, Fault> {
   return err(new Fault('internal', `the probe of the kernel misses ${place}: ${issue.message}`));
 }
 
-/** Runs `openshell-sandbox probe`, at most 60 s: eleven attempts of at most 5 s each. */
+/** Runs `openshell-sandbox probe`, at most 70 s: thirteen attempts of at most 5 s each. */
 export function runProbe(launcher: string): Promise<Result<Probe, Fault>> {
   return new Promise((resolve) => {
-    execFile(launcher, ['probe'], { env: {}, timeout: 60_000, maxBuffer: 64 * 1024 }, (failure, stdout) => {
+    execFile(launcher, ['probe'], { env: {}, timeout: 70_000, maxBuffer: 64 * 1024 }, (failure, stdout) => {
       if (failure)
         resolve(err(new Fault('internal', `cannot run the probe ${launcher}`, { cause: failure })));
       else resolve(parseProbe(stdout));

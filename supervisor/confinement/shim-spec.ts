@@ -1,4 +1,9 @@
-import type { ConfinementPlan } from './plan.ts';
+import type { ConfinementPlan, NetworkFence } from './plan.ts';
+
+type NamespaceFence = Extract<NetworkFence, { kind: 'namespace' }>;
+
+/** What the private resolv.conf names: the supervisor's own resolver. */
+const NAMESERVER = '127.0.0.1';
 
 /** What to run inside the confinement. */
 export interface Launch {
@@ -15,8 +20,27 @@ export interface ResourceLimits {
   readonly oomScoreAdj: number;
 }
 
+/** Encodes what `openshell-sandbox anchor` reads (init/spec.h): the namespaces that sessions share. */
+export function encodeAnchorSpec(plan: ConfinementPlan, fence: NamespaceFence): Buffer {
+  const records = ['namespace network'];
+  if (fence.user) records.push('namespace user');
+  if (fence.ipc) records.push('namespace ipc');
+  if (fence.mounts) {
+    records.push('namespace mount', `nameserver ${NAMESERVER}`);
+    for (const path of plan.hidden) records.push(`hide ${path}`);
+    if (fence.pid) records.push('namespace pid');
+    if (plan.files.kind === 'view') {
+      records.push('view private', `landlock ${plan.files.rules.compatibility}`);
+      for (const path of plan.files.rules.readOnly) records.push(`read-only ${path}`);
+      for (const path of plan.files.rules.readWrite) records.push(`read-write ${path}`);
+    }
+  }
+  if (plan.identity !== undefined) records.push(`uid ${plan.identity.uid}`, `gid ${plan.identity.gid}`);
+  return encode(records);
+}
+
 /**
- * Encodes the specification that `openshell-sandbox exec` reads (init/spec.h): NUL-terminated records
+ * Encodes the specification that `openshell-sandbox exec` and `join` read (init/spec.h): NUL-terminated records
  * of "word value". A NUL inside a value cannot be expressed to execve(2) either, so it throws.
  */
 export function encodeShimSpec(
@@ -31,6 +55,8 @@ export function encodeShimSpec(
     records.push(`landlock ${rules.compatibility}`, `landlock-abi-max ${abi}`);
     for (const path of rules.readOnly) records.push(`read-only ${path}`);
     for (const path of rules.readWrite) records.push(`read-write ${path}`);
+    for (const port of plan.files.connectPorts) records.push(`connect-port ${port}`);
+    for (const path of plan.hidden) records.push(`secret ${path}`);
   } else {
     records.push('landlock off');
   }
@@ -45,9 +71,12 @@ export function encodeShimSpec(
   if (launch.cwd !== undefined) records.push(`cwd ${launch.cwd}`);
   for (const [name, value] of launch.environment) records.push(`env ${name}=${value}`);
   for (const argument of launch.argv) records.push(`arg ${argument}`);
-  records.push('end');
+  return encode(records);
+}
+
+function encode(records: readonly string[]): Buffer {
   for (const record of records)
     if (record.includes('\0'))
       throw new RangeError(`a NUL byte in the workload's ${record.split(' ', 1)[0]}`);
-  return Buffer.from(`${records.join('\0')}\0`, 'utf8');
+  return Buffer.from(`${[...records, 'end'].join('\0')}\0`, 'utf8');
 }

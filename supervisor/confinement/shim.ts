@@ -3,7 +3,12 @@ import { readdirSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { err, ok, type Result } from '../result.ts';
 import type { ConfinementPlan } from './plan.ts';
+import type { Privileges } from './privileges.ts';
+import { type ReportRecord, readRecords } from './shim-report.ts';
 import { encodeShimSpec, type Launch, type ResourceLimits } from './shim-spec.ts';
+
+/** What a specification takes, less the one that the anchor adds (init/spec.h). */
+const MAX_PROTECTED = 63;
 
 /** How a process ended: its exit code, or the signal that killed it. */
 export type Exit =
@@ -26,66 +31,88 @@ export interface StartFailure {
 
 /** A confined process and its session. */
 export interface ConfinedProcess {
-  readonly pid: number;
+  /** Its pid, as this process counts; undefined until it is known, which is before `started` settles. */
+  readonly pid: number | undefined;
   /** Settles when the workload's program runs, or when it is known why it does not. */
   readonly started: Promise<Result<StartReport, StartFailure>>;
   /** Settles when the process has ended. */
   readonly exited: Promise<Exit>;
-  /** Signals the whole process group. Does nothing when it has gone. */
+  /** Signals the whole process group, as soon as there is one. Does nothing when it has gone. */
   signal(signal: NodeJS.Signals): void;
 }
 
 export interface ShimOptions {
   /** The launcher, which is also the shim. */
   readonly launcher: string;
-  /** The descriptor over which shims reach the socket broker of PID 1. */
+  /** The descriptor over which shims reach PID 1. */
   readonly fenceFd: number;
   readonly limits: ResourceLimits;
+  readonly privileges: Privileges;
+  /** The anchor's processes, with the namespace fence. */
+  readonly anchorPids?: readonly number[];
 }
 
 const INTERNAL = 70;
-const MAX_REPORT_BYTES = 64 * 1024;
 
 /**
  * Starts a process inside the confinement of `plan`, with the supervisor's own stdio. The command and
  * the environment travel over a private socket, so they never stand in the shim's argv or environ.
  */
 export function startConfined(options: ShimOptions, plan: ConfinementPlan, launch: Launch): ConfinedProcess {
-  const spec = encodeShimSpec(plan, launch, options.limits, protectedPids());
-  const child = spawn(options.launcher, ['exec'], {
-    env: {},
-    stdio: ['inherit', 'inherit', 'inherit', 'pipe', options.fenceFd],
-  });
+  const spec = encodeShimSpec(plan, launch, options.limits, protectedPids(plan, options.anchorPids ?? []));
+  const joins = plan.fence.kind === 'namespace';
+  const child = options.privileges.asRoot(() =>
+    spawn(options.launcher, [joins ? 'join' : 'exec'], {
+      env: {},
+      stdio: ['inherit', 'inherit', 'inherit', 'pipe', options.fenceFd],
+    }),
+  );
   const exited = exitOf(child);
   const control = child.stdio[3];
+  // The shim becomes the workload; who joins stands in for a process that the anchor has forked.
+  let pid = joins ? undefined : child.pid;
+  const waiting: NodeJS.Signals[] = [];
+  const deliver = (signal: NodeJS.Signals): void => {
+    if (pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    try {
+      process.kill(-pid, signal);
+    } catch {
+      // ESRCH: the group ended between the check and the call, or the shim has not made it yet.
+      if (!joins) child.kill(signal);
+    }
+  };
+  const onRecord = ([word, value]: ReportRecord): void => {
+    if (word !== 'pid') return;
+    pid = Number(value);
+    for (const signal of waiting.splice(0)) deliver(signal);
+  };
   const started =
     control instanceof Socket
-      ? readReport(control, spec, exited)
+      ? readRecords(control, spec, exited, onRecord).then(parseShimReport)
       : Promise.resolve(err({ code: INTERNAL, message: `cannot run ${options.launcher}` }));
   return {
-    pid: child.pid ?? -1,
+    get pid() {
+      return pid;
+    },
     started,
     exited,
     signal(signal) {
-      if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-      try {
-        process.kill(-child.pid, signal);
-      } catch {
-        // ESRCH: the group ended between the check and the call, or the shim has not made it yet.
-        child.kill(signal);
-      }
+      if (pid === undefined) waiting.push(signal);
+      else deliver(signal);
     },
   };
 }
 
 /**
- * Every task id of the supervisor, and init. kill(2) takes a thread's id for its process, so the main
- * thread's id alone would not protect it where Landlock has no signal scope (before Linux 6.12).
+ * Whom the workload must not touch: every task id of the supervisor, init and the anchor. kill(2) takes a
+ * thread's id for its process, so the main thread's id alone would not protect it where Landlock has no
+ * signal scope (before Linux 6.12). In a pid namespace only its PID 1, the anchor, can be named at all.
  */
-function protectedPids(): readonly number[] {
-  const pids = new Set([1, process.ppid, process.pid]);
+function protectedPids({ fence }: ConfinementPlan, anchorPids: readonly number[]): readonly number[] {
+  if (fence.kind === 'namespace' && fence.mounts && fence.pid) return [1];
+  const pids = new Set([1, process.ppid, process.pid, ...anchorPids]);
   for (const task of readdirSync('/proc/self/task')) pids.add(Number(task));
-  return [...pids].filter((pid) => pid > 0).slice(0, 64);
+  return [...pids].filter((pid) => pid > 0).slice(0, MAX_PROTECTED);
 }
 
 function exitOf(child: ChildProcess): Promise<Exit> {
@@ -97,33 +124,11 @@ function exitOf(child: ChildProcess): Promise<Exit> {
   });
 }
 
-async function readReport(
-  control: Socket,
-  spec: Buffer,
-  exited: Promise<Exit>,
-): Promise<Result<StartReport, StartFailure>> {
-  let text = '';
-  control.on('error', () => undefined); // a shim that died early; its exit says so
-  control.write(spec);
-  await new Promise<void>((resolve) => {
-    control.on('data', (chunk: Buffer) => {
-      if (text.length < MAX_REPORT_BYTES) text += chunk.toString('utf8');
-    });
-    control.once('close', () => resolve());
-    control.once('end', () => control.end());
-    void exited.then(() => control.destroy());
-  });
-  const parsed = parseShimReport(text);
-  if (!parsed.ok) return parsed;
-  return parsed;
-}
-
-/** Reads the shim's report (init/exec.h): "landlock", "warn" and "fail" lines. */
-export function parseShimReport(text: string): Result<StartReport, StartFailure> {
+/** Reads the shim's report (init/control.h): "landlock", "warn" and "fail" records. */
+export function parseShimReport(records: readonly ReportRecord[]): Result<StartReport, StartFailure> {
   let landlock: StartReport['landlock'];
   const warnings: string[] = [];
-  for (const line of text.split('\n')) {
-    const [word, ...rest] = line.split(' ');
+  for (const [word, ...rest] of records) {
     if (word === 'landlock') {
       const [abi = 0, rules = 0, missing = 0] = rest.map(Number);
       landlock = { abi, rules, missing };

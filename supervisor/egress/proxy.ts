@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo, Server as ListeningServer, Socket } from 'node:net';
 import { Fault } from '../fault.ts';
 import type { Intent } from '../policy/intent.ts';
 import { err, ok, type Result } from '../result.ts';
@@ -12,6 +12,8 @@ import { answerText } from './responses.ts';
 export interface ExplicitProxyOptions extends PipelineOptions {
   readonly host: string;
   readonly port: number;
+  /** Listens already, where this process cannot; else one is made on `host` and `port`. */
+  readonly listener?: ListeningServer;
   /** At most so many connections at once (default 1024); the next one is answered 503. */
   readonly maxConnections?: number;
   /** A tunnel without a byte either way for so long is closed; one hour by default. */
@@ -115,7 +117,9 @@ export async function startExplicitProxy(
 
   const failure = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
     server.once('error', resolve);
-    server.listen({ host: options.host, port: options.port, backlog: 511 }, () => resolve(undefined));
+    const done = (): void => resolve(undefined);
+    if (options.listener !== undefined) server.listen(options.listener, done);
+    else server.listen({ host: options.host, port: options.port, backlog: 511 }, done);
   });
   if (failure !== undefined) {
     const why = failure.code === 'EADDRINUSE' ? 'the address is taken' : (failure.code ?? failure.message);

@@ -1,6 +1,7 @@
 import type { ClientDuplexStream } from '@grpc/grpc-js';
 import type { GetSandboxConfigResponse } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type {
+  Enforcement,
   GatewayMessage,
   OpenShellClient,
   PushSandboxLogsRequest,
@@ -18,7 +19,7 @@ import { endpointOf, type ResolveHost, resolveTarget } from './endpoint.ts';
 import { LogPush } from './log-push.ts';
 import { PolicyReports } from './policy-reports.ts';
 import { GatewaySession, type SessionState } from './session.ts';
-import { secureCredentials, type TlsFiles } from './tls.ts';
+import { type ReadSecret, secureCredentials, type TlsFiles } from './tls.ts';
 import { TokenHolder, type TokenSource } from './token.ts';
 
 export interface GatewayLinkOptions {
@@ -29,8 +30,9 @@ export interface GatewayLinkOptions {
   /** One for each start of the main process (contract.md, 2.3). */
   readonly instanceId: string;
   readonly version: string;
-  /** What is enforced, one "aspect=mechanism" each; told in the hello. */
-  readonly enforcement: () => readonly string[];
+  /** What is enforced and what is not; told in the hello. */
+  readonly enforcement: () => readonly Enforcement[];
+  readonly readSecret: ReadSecret;
   readonly policyVersion: () => number;
   readonly clock: Clock;
   readonly random: Random;
@@ -77,6 +79,7 @@ export class GatewayLink {
       },
       clock,
       random,
+      options.readSecret,
     );
     this.#session = new GatewaySession({
       clock,
@@ -203,7 +206,7 @@ export class GatewayLink {
     const target = await resolveTarget(place, resolve, random);
     if (!target.ok) return this.#client === undefined ? target : ok(this.#client);
     if (this.#client !== undefined && sameAddresses(target.value, this.#target)) return ok(this.#client);
-    const secure = place.secure ? secureCredentials(tls) : undefined;
+    const secure = place.secure ? secureCredentials(tls, this.#options.readSecret) : undefined;
     if (secure !== undefined && !secure.ok) return secure;
     this.#client?.close();
     this.#target = target.value;
@@ -224,7 +227,7 @@ export class GatewayLink {
 
   #hello(): SupervisorMessage {
     const { sandboxId, instanceId, version, enforcement } = this.#options;
-    const value = { sandboxId, instanceId, supervisorVersion: version, enforcement: enforcement() };
+    const value = { sandboxId, instanceId, supervisorVersion: version, enforcement: [...enforcement()] };
     return { payload: { $case: 'hello', value } };
   }
 

@@ -11,8 +11,14 @@ export interface TlsFiles {
   readonly serverName: string | undefined;
 }
 
+/** Reads a file that only the supervisor may; synchronously, because it may have to be root for it. */
+export type ReadSecret = (path: string) => Buffer;
+
 /** Mutual TLS that trusts only the given CA. Names the variable to set when a file is missing. */
-export function secureCredentials(files: TlsFiles): Result<ChannelCredentials, Fault> {
+export function secureCredentials(
+  files: TlsFiles,
+  readSecret: ReadSecret = readFileSync,
+): Result<ChannelCredentials, Fault> {
   const read: Buffer[] = [];
   for (const [name, path] of [
     ['OPENSHELL_TLS_CA', files.ca],
@@ -22,7 +28,7 @@ export function secureCredentials(files: TlsFiles): Result<ChannelCredentials, F
     if (path === undefined || path === '')
       return err(new Fault('credentials', `an https endpoint needs mutual TLS: set ${name}`));
     try {
-      read.push(readFileSync(path));
+      read.push(readSecret(path));
     } catch (cause) {
       return err(new Fault('credentials', `cannot read ${path}, which ${name} names`, { cause }));
     }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Clock, Random } from '../clock.ts';
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
+import type { ReadSecret } from './tls.ts';
 
 /** Where the token comes from, in the contract's order (contract.md, 3). */
 export type TokenSource =
@@ -47,10 +48,18 @@ export class TokenHolder {
   readonly #calls: TokenCalls;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #readSecret: ReadSecret;
   #token = '';
   #cancel: (() => void) | undefined;
 
-  constructor(source: TokenSource, calls: TokenCalls, clock: Clock, random: Random) {
+  constructor(
+    source: TokenSource,
+    calls: TokenCalls,
+    clock: Clock,
+    random: Random,
+    readSecret: ReadSecret = readFileSync,
+  ) {
+    this.#readSecret = readSecret;
     this.#source = source;
     this.#calls = calls;
     this.#clock = clock;
@@ -91,9 +100,9 @@ export class TokenHolder {
       case 'env':
         return ok(this.#source.reveal());
       case 'file':
-        return readToken(this.#source.path, 'OPENSHELL_SANDBOX_TOKEN_FILE');
+        return readToken(this.#source.path, 'OPENSHELL_SANDBOX_TOKEN_FILE', this.#readSecret);
       case 'kubernetes':
-        return readToken(this.#source.path, 'OPENSHELL_K8S_SA_TOKEN_FILE');
+        return readToken(this.#source.path, 'OPENSHELL_K8S_SA_TOKEN_FILE', this.#readSecret);
     }
   }
 
@@ -114,9 +123,9 @@ export class TokenHolder {
   }
 }
 
-function readToken(path: string, variable: string): Result<string, Fault> {
+function readToken(path: string, variable: string, readSecret: ReadSecret): Result<string, Fault> {
   try {
-    const token = readFileSync(path, 'utf8').trim();
+    const token = readSecret(path).toString('utf8').trim();
     if (token !== '') return ok(token);
     return err(new Fault('credentials', `the token file ${path} is empty; ${variable} names it`));
   } catch (cause) {

@@ -27,7 +27,11 @@ export function createMetrics(version: string) {
     bytes: counter('egress_bytes_total', 'Bytes relayed, seen from the workload.', ['direction']),
     policyGeneration: gauge('policy_generation', 'Counter of the policy in force.'),
     policyLoads: counter('policy_loads_total', 'Policies taken or refused.', ['result']),
-    enforcement: gauge('enforcement', '1 where enforced, 0 where not.', ['aspect', 'mechanism']),
+    enforcement: gauge('enforcement', '1 where enforced, in full or in part, 0 where not.', [
+      'aspect',
+      'mechanism',
+      'level',
+    ]),
     mainProcess: gauge('main_process_running', '1 while the main process runs.'),
     bufferedBytes: gauge('buffer_bytes', 'Bytes waiting for the gateway.'),
     bufferLost: gauge('buffer_lost_records', 'Records that the bound of the buffer forced out.', ['class']),

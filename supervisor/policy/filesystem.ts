@@ -43,8 +43,7 @@ export function filesystemRules(
   }
   // What the policy says of a path stands: a baseline path never changes lists.
   const add = (list: Set<string>, paths: readonly string[]) => {
-    for (const path of paths)
-      if (!readOnly.has(path) && !readWrite.has(path) && exists(path)) list.add(path);
+    for (const path of paths) if (!readOnly.has(path) && !readWrite.has(path) && exists(path)) list.add(path);
   };
   if (GPU_SIGNS.some(exists)) {
     const cards = Array.from({ length: GPU_MAX }, (_, index) => `/dev/nvidia${index}`);

@@ -9,7 +9,7 @@ export type ProcessEnd =
 
 /** What the main process needs of whatever confines and starts it. */
 export interface StartedProcess {
-  readonly pid: number;
+  readonly pid: number | undefined;
   readonly started: Promise<Result<unknown, { readonly code: number; readonly message: string }>>;
   readonly exited: Promise<ProcessEnd>;
   signal(signal: NodeJS.Signals): void;
@@ -52,7 +52,7 @@ export class MainProcess {
     this.result = this.#run();
   }
 
-  get pid(): number {
+  get pid(): number | undefined {
     return this.#process.pid;
   }
 

@@ -18,7 +18,9 @@ const PROBE: Probe = {
   socket_fence: yes,
   user_namespace: no('EPERM'),
   network_namespace: no('EPERM'),
+  ipc_namespace: no('EPERM'),
   mounts: no('EPERM'),
+  private_view: no('EPERM'),
   pid_namespace: no('EPERM'),
   low_ports: no('EACCES'),
   io_uring: no('EPERM'),
@@ -39,12 +41,22 @@ describe('the plan', () => {
       ok: true,
       value: { fence: { kind: 'socket' }, files: { kind: 'landlock', abi: 7 }, identity: undefined },
     });
-    expect(made.ok && made.value.statement.every(({ enforced }) => enforced)).toBe(true);
+    const levels = made.ok ? made.value.statement.map(({ aspect, level }) => [aspect, level]) : [];
+    expect(Object.fromEntries(levels)).toEqual({
+      network: 'full',
+      loopback: 'none',
+      files: 'full',
+      'supervisor-files': 'full',
+      processes: 'none',
+      'supervisor-process': 'full',
+      syscalls: 'full',
+      identity: 'full',
+    });
   });
 
   test('refuses a kernel without user notification, and a container without seccomp, and says what to change', () => {
     expect(refusal(plan({ socket_fence: no('EINVAL') }))).toMatch(
-      /^71 the network cannot be fenced.*Linux 5\.14 or newer: EINVAL.*RuntimeDefault/,
+      /^71 the network cannot be fenced.*namespaces \(EPERM\).*Linux 5\.9 or newer: EINVAL.*RuntimeDefault/,
     );
     expect(refusal(plan({ socket_fence: no('EPERM'), seccomp_filter: no('EPERM') }))).toMatch(
       /^71 .*forbids seccomp filters \(EPERM\)/,
@@ -54,8 +66,8 @@ describe('the plan', () => {
   test('without Landlock goes on in best_effort, aloud, and refuses a hard requirement', () => {
     const made = plan({ landlock: no('ENOSYS') });
     expect(made.ok && made.value.statement.find(({ aspect }) => aspect === 'files')).toMatchObject({
-      enforced: false,
-      note: 'Landlock is not available (ENOSYS)',
+      level: 'none',
+      note: 'Landlock is not available (ENOSYS), and neither are mounts (no namespaces)',
     });
     expect(
       refusal(
@@ -64,12 +76,48 @@ describe('the plan', () => {
     ).toMatch(/^71 files cannot be confined: .*EOPNOTSUPP.*landlock\.compatibility/);
   });
 
+  describe('where namespaces work', () => {
+    const namespaces = { network_namespace: yes, ipc_namespace: yes, user_namespace: yes };
+    const mounts = { mounts: yes, private_view: yes };
+
+    test('prefers the namespace fence, with as much around the network as the container allows', () => {
+      const fence = (probe: Partial<Probe>) => {
+        const made = plan({ ...namespaces, ...probe });
+        return made.ok ? made.value.fence : made.error;
+      };
+      const bare = { kind: 'namespace', user: true, ipc: true, mounts: false, pid: false };
+      expect(fence({ socket_fence: no('EINVAL') })).toEqual(bare);
+      expect(fence(mounts)).toEqual({ ...bare, mounts: true });
+      expect(fence({ ...mounts, pid_namespace: yes })).toEqual({ ...bare, mounts: true, pid: true });
+      // CAP_SYS_ADMIN is bit 21: root needs no user namespace.
+      expect(fence({ ...mounts, capabilities: '200000' })).toEqual({ ...bare, mounts: true, user: false });
+    });
+
+    test('takes a private mount view for a kernel without Landlock, even for a hard requirement', () => {
+      const made = plan(
+        { ...namespaces, ...mounts, landlock: no('EOPNOTSUPP') },
+        { files: { ...FILES, compatibility: 'hard_requirement' } },
+      );
+      expect(made).toMatchObject({ ok: true, value: { files: { kind: 'view' } } });
+    });
+
+    test('says what is left open', () => {
+      const made = plan({ ...namespaces, landlock: no('ENOSYS') });
+      const open = made.ok ? made.value.statement.filter(({ level }) => level === 'none') : [];
+      expect(open.map(({ aspect }) => aspect)).toEqual(['files', 'supervisor-files', 'processes']);
+    });
+  });
+
   test('needs an identity when the container runs as root, and never runs the workload as root', () => {
     expect(refusal(plan({ uid: 0 }))).toMatch(/^71 .*set OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID/);
-    expect(plan({ uid: 0 }, { identity: { uid: 5, gid: 6, groups: [] } })).toMatchObject({
+    const identity = { uid: 5, gid: 6, groups: [] };
+    expect(plan({ uid: 0, capabilities: 'c0' }, { identity })).toMatchObject({
       ok: true,
       value: { identity: { uid: 5 } },
     });
+    expect(refusal(plan({ uid: 0, capabilities: '40' }, { identity }))).toMatch(
+      /^71 .*without the capabilities SETUID and SETGID.*set runAsUser/,
+    );
   });
 
   test('needs /proc', () => {
@@ -79,9 +127,11 @@ describe('the plan', () => {
   test('claims Landlock’s scopes only where the ABI has them', () => {
     const mechanism = (abi: number) => {
       const made = plan({ landlock: { ok: true, abi } });
-      return made.ok ? made.value.statement.find(({ aspect }) => aspect === 'signals')?.mechanism : '';
+      return made.ok
+        ? made.value.statement.find(({ aspect }) => aspect === 'supervisor-process')?.mechanism
+        : '';
     };
-    expect([mechanism(5), mechanism(6)]).toEqual(['seccomp', 'Landlock scopes and seccomp']);
+    expect([mechanism(5), mechanism(6)]).toEqual(['seccomp', 'seccomp, Landlock scopes']);
   });
 
   test('comes from a probe that is whole', () => {
@@ -96,7 +146,10 @@ describe('the plan', () => {
 });
 
 describe('what the shim is told and tells', () => {
-  const made = plan({}, { identity: { uid: 5, gid: 6, groups: [7] }, probe: { ...PROBE, uid: 0 } });
+  const made = plan(
+    {},
+    { identity: { uid: 5, gid: 6, groups: [7] }, probe: { ...PROBE, uid: 0, capabilities: 'c0' } },
+  );
   if (!made.ok) throw made.error;
   const limits = { openFiles: 100, processes: undefined, oomScoreAdj: 500 };
 
@@ -136,11 +189,12 @@ describe('what the shim is told and tells', () => {
   });
 
   test('is a report or the reason of a failure', () => {
-    expect(parseShimReport('landlock 7 12 3\nwarn no oom\n')).toEqual({
+    const records = (text: string) => text.split('\n').map((line) => line.split(' '));
+    expect(parseShimReport(records('landlock 7 12 3\nwarn no oom'))).toEqual({
       ok: true,
       value: { landlock: { abi: 7, rules: 12, missing: 3 }, warnings: ['no oom'] },
     });
-    expect(parseShimReport('landlock 7 1 0\nfail 127 /x: no such program\n')).toEqual({
+    expect(parseShimReport(records('landlock 7 1 0\nfail 127 /x: no such program'))).toEqual({
       ok: false,
       error: { code: 127, message: '/x: no such program' },
     });

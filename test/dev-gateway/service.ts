@@ -262,7 +262,9 @@ export class GatewayService {
       redialWindowSecs: redialWindowSeconds,
     };
     stream.write({ payload: { $case: 'sessionAccepted', value } });
-    this.#options.onEvent(`${sandboxId}: session ${id} established [${enforcement.join(', ')}]`);
+    this.#options.onEvent(
+      `${sandboxId}: session ${id} established [${enforcement.map(({ aspect, level, mechanism }) => `${aspect}=${level === 'none' ? level : mechanism}`).join(', ')}]`,
+    );
     return id;
   }
 

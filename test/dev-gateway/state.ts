@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import type { Enforcement } from '../../proto/generated/openshell/v1/openshell.ts';
 
 export interface SessionView {
   readonly id: string;
   readonly sandboxId: string;
   readonly instanceId: string;
   readonly supervisorVersion: string;
-  readonly enforcement: readonly string[];
+  readonly enforcement: readonly Enforcement[];
   readonly connectedAtMs: number;
   /** Undefined while it lives. */
   readonly endedAtMs: number | undefined;

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -127,7 +128,8 @@ describe('a supervisor link', () => {
       sandboxId: 'sb-1',
       instanceId: 'run-1',
       version: '1.2.3',
-      enforcement: () => ['network=test'],
+      enforcement: () => [{ aspect: 'network', level: 'full', mechanism: 'test', note: '' }],
+      readSecret: readFileSync,
       policyVersion: () => 4,
       clock: systemClock,
       random: () => 0.01,

@@ -14,7 +14,7 @@ import { type Connection, clientInode } from './socket-table.ts';
 export interface CallerOptions {
   /** Where proc is mounted: `/proc`. */
   readonly proc: string;
-  /** Processes that are never the caller: the supervisor and init. */
+  /** Processes that are never the caller: the supervisor, init and the anchor. */
   readonly excluded: ReadonlySet<number>;
 }
 

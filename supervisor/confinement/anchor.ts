@@ -1,0 +1,117 @@
+import { spawn } from 'node:child_process';
+import { Server, Socket } from 'node:net';
+import { Fault } from '../fault.ts';
+import { err, ok, type Result } from '../result.ts';
+import type { ConfinementPlan, NetworkFence } from './plan.ts';
+import type { Privileges } from './privileges.ts';
+import { readRecords } from './shim-report.ts';
+import { encodeAnchorSpec } from './shim-spec.ts';
+
+export interface AnchorOptions {
+  readonly launcher: string;
+  /** The descriptor over which the anchor registers with PID 1. */
+  readonly fenceFd: number;
+  readonly privileges: Privileges;
+}
+
+/** What mounts gave the workload. */
+export interface View {
+  readonly freshProc: boolean;
+  readonly resolvConf: boolean;
+  /** Paths of the policy that do not exist. */
+  readonly missing: number;
+}
+
+/** The process that holds the namespaces of the namespace fence; every session is forked by it. */
+export interface Anchor {
+  /** Its processes, as this process counts: with a pid namespace there is one outside and one inside. */
+  readonly pids: readonly number[];
+  /** Undefined where mounts do not work. */
+  readonly view: View | undefined;
+  /**
+   * A TCP listener inside the namespace, on an address of its loopback. Fails with a Fault of kind
+   * `listen` when the address is taken, or after 5 s without an answer.
+   */
+  listen(host: string, port: number): Promise<Result<Server, Fault>>;
+  /** Settles, with the reason, when the anchor has ended: the sandbox cannot go on. */
+  readonly ended: Promise<string>;
+}
+
+const ANSWER_MS = 5_000;
+
+/** The anchor's answer to "listen", with the listener when it worked (init/channel.h). */
+interface ListenAnswer {
+  readonly op: 'listen';
+  readonly ok: boolean;
+  readonly address: string;
+  readonly port: number;
+  readonly errno?: string;
+}
+
+/** Starts the anchor and waits until its namespaces stand. Fails with the reason that it gives. */
+export async function startAnchor(
+  options: AnchorOptions,
+  plan: ConfinementPlan,
+  fence: Extract<NetworkFence, { kind: 'namespace' }>,
+): Promise<Result<Anchor, Fault>> {
+  const child = options.privileges.asRoot(() =>
+    spawn(options.launcher, ['anchor'], {
+      env: {},
+      // 3: spec and report, 4: the way to PID 1, 5: our IPC (init/control.h).
+      stdio: ['ignore', 'ignore', 'inherit', 'pipe', options.fenceFd, 'ipc'],
+    }),
+  );
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(signal === null ? `with code ${code}` : `by ${signal}`));
+  });
+  const control = child.stdio[3];
+  if (!(control instanceof Socket) || child.pid === undefined)
+    return err(new Fault('internal', `cannot run ${options.launcher}`));
+  const records = await readRecords(control, encodeAnchorSpec(plan, fence), ended);
+  const failure = records.find(([word]) => word === 'fail');
+  if (failure !== undefined) return err(new Fault('confinement', failure.slice(2).join(' ')));
+  if (child.exitCode !== null || child.signalCode !== null)
+    return err(new Fault('confinement', `the anchor of the namespace fence ended ${await ended}`));
+  const seen = records.find(([word]) => word === 'view');
+  const inner = records.find(([word]) => word === 'pid')?.[1];
+  // One question at a time: the answer to each is the next message.
+  let turn: Promise<unknown> = Promise.resolve();
+  const ask = (command: string): Promise<{ answer: ListenAnswer; handle: unknown } | undefined> =>
+    new Promise((resolve) => {
+      const timer = setTimeout(() => finish(undefined), ANSWER_MS);
+      const finish = (value: { answer: ListenAnswer; handle: unknown } | undefined): void => {
+        clearTimeout(timer);
+        child.off('message', onMessage);
+        resolve(value);
+      };
+      const onMessage = (answer: unknown, handle: unknown): void =>
+        finish({ answer: answer as ListenAnswer, handle });
+      child.on('message', onMessage);
+      child.send(command, (error) => (error === null ? undefined : finish(undefined)));
+    });
+  const listen = async (host: string, port: number): Promise<Result<Server, Fault>> => {
+    const answered = await ask(`listen ${host} ${port}`);
+    if (answered?.handle instanceof Server) return ok(answered.handle);
+    const why =
+      answered === undefined
+        ? 'the anchor does not answer'
+        : answered.answer.errno === 'EADDRINUSE'
+          ? 'the address is taken'
+          : (answered.answer.errno ?? 'no listener came');
+    return err(new Fault('listen', `cannot listen on ${host}:${port} in the namespace fence: ${why}`));
+  };
+  return ok({
+    pids: [child.pid, ...(inner === undefined ? [] : [Number(inner)])],
+    view:
+      seen === undefined
+        ? undefined
+        : { freshProc: seen[1] === '1', resolvConf: seen[2] === '1', missing: Number(seen[3]) },
+    ended,
+    listen(host, port) {
+      const mine = turn.then(() => listen(host, port));
+      turn = mine;
+      return mine;
+    },
+  });
+}
