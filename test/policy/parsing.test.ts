@@ -2,8 +2,6 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { describeFault } from '../../supervisor/policy/document.ts';
-import { filesystemRules } from '../../supervisor/policy/filesystem.ts';
-import { RESTRICTIVE_DEFAULT } from '../../supervisor/policy/restrictive-default.ts';
 import { policyFromWire } from '../../supervisor/policy/wire.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
 
@@ -164,36 +162,6 @@ describe('a policy on the wire', () => {
     expect(wire(fields)).toMatchObject({
       ok: false,
       error: expect.arrayContaining([expect.objectContaining({ path })]),
-    });
-  });
-});
-
-describe('the file rules', () => {
-  test('add the baseline that exists when there are network rules, and the workdir by default', () => {
-    const parsed = parsePolicyYaml(endpoint('{host: a.test, port: 80}'));
-    if (!parsed.ok) throw new Error('unexpected');
-    const rules = filesystemRules(parsed.value, '/sandbox', (path) => ['/usr', '/tmp'].includes(path));
-    expect(rules).toEqual({
-      readOnly: ['/usr'],
-      readWrite: ['/sandbox', '/tmp'],
-      compatibility: 'best_effort',
-    });
-  });
-
-  test('leave the workdir out when the section stands without include_workdir', () => {
-    const parsed = parsePolicyYaml('version: 1\nfilesystem_policy: {read_only: [/usr]}');
-    expect(parsed.ok && filesystemRules(parsed.value, '/sandbox', () => true)).toEqual({
-      readOnly: ['/usr'],
-      readWrite: [],
-      compatibility: 'best_effort',
-    });
-  });
-
-  test('are the contract’s when there is no policy at all', () => {
-    expect(filesystemRules(RESTRICTIVE_DEFAULT, '/sandbox', () => true)).toEqual({
-      readOnly: ['/usr', '/lib', '/proc', '/dev/urandom', '/app', '/etc', '/var/log'],
-      readWrite: ['/tmp', '/dev/null', '/sandbox'],
-      compatibility: 'best_effort',
     });
   });
 });
