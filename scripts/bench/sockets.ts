@@ -1,0 +1,29 @@
+import { compare } from './compare.ts';
+import { TOOLS } from './policy.ts';
+import { heading } from './report.ts';
+import type { Bench } from './subject.ts';
+import { makeCalls } from './tools.ts';
+
+const ROUNDS = 15;
+
+/** socket(2) in the fence and outside, and a whole connection over loopback. */
+export async function sockets({ directory, runtimes }: Bench): Promise<void> {
+  await makeCalls(directory);
+  await compare(
+    runtimes,
+    directory,
+    {
+      steps: [{ name: 'calls', argv: [`${TOOLS}/calls`, 'socket', 'connect'] }],
+      rounds: ROUNDS,
+      warmUp: 1,
+      budgetMs: 12_000,
+      limitMs: 20_000,
+    },
+    [
+      ['socket', 'socket and close'],
+      ['connect', 'socket, connect, accept, close both'],
+    ],
+    1000,
+    () => heading('Sockets, µs, medians of interleaved rounds'),
+  );
+}

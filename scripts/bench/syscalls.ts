@@ -1,0 +1,29 @@
+import { compare } from './compare.ts';
+import { TOOLS } from './policy.ts';
+import { heading } from './report.ts';
+import type { Bench } from './subject.ts';
+import { makeCalls } from './tools.ts';
+
+const ROUNDS = 15;
+
+/** What the filter adds to calls that it lets through. */
+export async function syscalls({ directory, runtimes }: Bench): Promise<void> {
+  await makeCalls(directory);
+  await compare(
+    runtimes,
+    directory,
+    {
+      steps: [{ name: 'calls', argv: [`${TOOLS}/calls`, 'getppid', 'read'] }],
+      rounds: ROUNDS,
+      warmUp: 1,
+      budgetMs: 12_000,
+      limitMs: 20_000,
+    },
+    [
+      ['getppid', 'getppid'],
+      ['read', 'read of one byte of /dev/zero'],
+    ],
+    1,
+    () => heading('System calls, ns, medians of interleaved rounds'),
+  );
+}
