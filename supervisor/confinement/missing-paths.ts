@@ -27,17 +27,20 @@ export function makeMissingPaths(
 ): Result<readonly string[], Fault> {
   const warnings: string[] = [];
   for (const path of readWrite) {
-    const there = lstatSync(path, { throwIfNoEntry: false });
-    if (there?.isSymbolicLink())
-      return err(
-        new Fault('confinement', `the read_write path ${path} is a symlink: name the directory it leads to`),
-      );
-    if (there !== undefined) continue;
-    if (RESERVED.some((root) => path === root || path.startsWith(`${root}/`))) {
-      warnings.push(`the read_write path ${path} does not exist and is not made there`);
-      continue;
-    }
     try {
+      const there = lstatSync(path, { throwIfNoEntry: false });
+      if (there?.isSymbolicLink())
+        return err(
+          new Fault(
+            'confinement',
+            `the read_write path ${path} is a symlink: name the directory it leads to`,
+          ),
+        );
+      if (there !== undefined) continue;
+      if (RESERVED.some((root) => path === root || path.startsWith(`${root}/`))) {
+        warnings.push(`the read_write path ${path} does not exist and is not made there`);
+        continue;
+      }
       mkdirSync(path, { recursive: true });
       chownSync(path, owner.uid, owner.gid);
     } catch (cause) {
