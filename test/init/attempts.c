@@ -119,6 +119,28 @@ static int serve_abstract(const char *name)
 	return poll(NULL, 0, -1);
 }
 
+/* Says what arrives, so that a test can look from outside. */
+static int serve_tcp(const char *port)
+{
+	struct sockaddr_in address = local(port);
+	int made = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+
+	setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (bind(made, (struct sockaddr *)&address, sizeof address) || listen(made, 8))
+		return -1;
+	printf("serving\n");
+	fflush(stdout);
+	alarm(120);
+	for (;;) {
+		char text[64];
+		int taken = accept(made, NULL, NULL);
+		ssize_t got = recv(taken, text, sizeof text - 1, 0);
+		printf("arrived: %.*s\n", got > 0 ? (int)got : 0, text);
+		fflush(stdout);
+		close(taken);
+	}
+}
+
 static int try(const char *what, const char *one, const char *two)
 {
 	static const struct { const char *name; int flags; } opens[] = {
@@ -172,6 +194,8 @@ static int try(const char *what, const char *one, const char *two)
 		return unix_connected(one, 0);
 	if (!strcmp(what, "serve-abstract"))
 		return serve_abstract(one);
+	if (!strcmp(what, "serve-tcp"))
+		return serve_tcp(one);
 	if (!strcmp(what, "connect"))
 		return tcp(one, 'c');
 	if (!strcmp(what, "fastopen-sendto"))
