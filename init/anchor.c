@@ -133,8 +133,10 @@ static bool serve_channel(void)
 
 static int serve(int registrations, int signals)
 {
+	int channel = CHANNEL_FD;
+
 	for (;;) {
-		struct pollfd polled[] = { { CHANNEL_FD, POLLIN, 0 }, { signals, POLLIN, 0 }, { registrations, POLLIN, 0 } };
+		struct pollfd polled[] = { { channel, POLLIN, 0 }, { signals, POLLIN, 0 }, { registrations, POLLIN, 0 } };
 		struct signalfd_siginfo signal;
 
 		if (poll(polled, 3, -1) < 0 && errno != EINTR)
@@ -145,8 +147,11 @@ static int serve(int registrations, int signals)
 			start_session(registrations);
 		else if (polled[2].revents)
 			return 0; /* PID 1 has gone */
-		if (polled[0].revents && !serve_channel())
-			return 0; /* the supervisor has gone, and PID 1 ends everything */
+		if (polled[0].revents && !serve_channel()) {
+			/* The supervisor has gone, and PID 1 ends everything, us last: until then the fence stands. */
+			close(CHANNEL_FD);
+			channel = -1;
+		}
 	}
 }
 

@@ -20,7 +20,10 @@ bool namespaces_privileged(void)
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct held[2];
 
-	return !syscall(SYS_capget, &header, held) && (held[0].effective & (1u << CAP_SYS_ADMIN));
+	/* To make them, to bring lo up, and to listen on its low ports: inside, a user namespace of our own gives all three. */
+	const unsigned needed = 1u << CAP_SYS_ADMIN | 1u << CAP_NET_ADMIN | 1u << CAP_NET_BIND_SERVICE;
+
+	return !syscall(SYS_capget, &header, held) && (held[0].effective & needed) == needed;
 }
 
 static int write_process_file(pid_t process, const char *name, const char *text)

@@ -288,8 +288,8 @@ int probe_main(void)
 				effective = strtoull(line + 7, NULL, 16);
 		fclose(file);
 	}
-	printf("\"uid\":%u,\"gid\":%u,\"capabilities\":\"%llx\",\"proc\":%s,", getuid(), getgid(), effective,
-	       access("/proc/self/stat", R_OK) ? "false" : "true");
+	printf("\"uid\":%u,\"gid\":%u,\"capabilities\":\"%llx\",\"proc\":%s,\"privileged\":%s,", getuid(),
+	       getgid(), effective, access("/proc/self/stat", R_OK) ? "false" : "true", namespaces_privileged() ? "true" : "false");
 	int abi = landlock_abi();
 	if (abi < 0)
 		printf("\"landlock\":{\"ok\":false,\"errno\":\"%s\"}", errno_name(-abi));

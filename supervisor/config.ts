@@ -46,6 +46,8 @@ export interface Config {
   /** Upper bound for Landlock's ABI; what the kernel has when absent. */
   readonly landlockAbiMax: number | undefined;
   readonly identity: { readonly uid: number; readonly gid: number } | undefined;
+  /** The image's USER, as the driver tells it; empty for an image without one. */
+  readonly imageUser: string | undefined;
   readonly userEnvironment: ReadonlyMap<string, string>;
   /** Our own launcher, which init names. */
   readonly launcher: string;
@@ -179,6 +181,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
             ? undefined
             : number('--landlock-abi-max', get('landlock-abi-max'), 1, 1, 1000),
         identity: readIdentity(get, number),
+        imageUser: env['OPENSHELL_OCI_IMAGE_USER'],
         userEnvironment: readUserEnvironment(env['OPENSHELL_USER_ENVIRONMENT']),
         launcher: env['OPENSHELL_INIT_LAUNCHER'] ?? '/opt/openshell/bin/openshell-sandbox',
         warnings: Object.freeze(warnings),
@@ -267,6 +270,11 @@ function readIdentity(
   if (uid === undefined && gid === undefined) return undefined;
   if (uid === undefined || gid === undefined)
     throw new Fault('config', 'OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID must both be set, or neither');
+  if (get('', 'OPENSHELL_OCI_IMAGE_USER') !== undefined)
+    throw new Fault(
+      'config',
+      'OPENSHELL_OCI_IMAGE_USER and OPENSHELL_SANDBOX_UID cannot both be set: keep the one that is meant',
+    );
   return Object.freeze({
     uid: number('OPENSHELL_SANDBOX_UID', uid, 0, 1, 4_294_967_294),
     gid: number('OPENSHELL_SANDBOX_GID', gid, 0, 1, 4_294_967_294),

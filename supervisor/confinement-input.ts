@@ -2,24 +2,46 @@ import { existsSync, realpathSync } from 'node:fs';
 import type { Config } from './config.ts';
 import { hiddenPaths } from './confinement/hidden-paths.ts';
 import type { PlanInput } from './confinement/plan.ts';
+import type { Fault } from './fault.ts';
 import type { PolicyDocument } from './policy/document.ts';
 import { filesystemRules } from './policy/filesystem.ts';
+import { ok, type Result } from './result.ts';
+import { type Identity, resolveIdentity } from './workload/identity.ts';
+import { readAccounts } from './workload/workspace.ts';
 
 /** What the plan is made of beside the probe: the policy's files and what the pod's author asked for. */
-export function confinementInput(config: Config, document: PolicyDocument): Omit<PlanInput, 'probe'> {
+export function confinementInput(
+  config: Config,
+  document: PolicyDocument,
+): Result<Omit<PlanInput, 'probe'>, Fault> {
   const files = filesystemRules(document, config.workdir, existsSync);
   const { token, tls } = config;
   const secrets = [
     token.kind === 'file' || token.kind === 'kubernetes' ? token.path : undefined,
     tls.key,
   ].filter((path): path is string => path?.startsWith('/') === true);
-  return {
+  const identity = workloadIdentity(config, document);
+  if (!identity.ok) return identity;
+  return ok({
     files,
-    identity: config.identity && { ...config.identity, groups: [] },
+    identity: identity.value,
     hidden: hiddenPaths(secrets, [...files.readOnly, ...files.readWrite], canonical),
     landlockAbiMax: config.landlockAbiMax,
     strictLoopback: config.strictLoopback ? [config.proxyPort] : undefined,
-  };
+  });
+}
+
+/** Without root there is nothing to choose: the workload runs as the container does. */
+function workloadIdentity(config: Config, document: PolicyDocument): Result<Identity | undefined, Fault> {
+  if (process.getuid?.() !== 0) return ok(undefined);
+  const { runAsUser, runAsGroup } = document.process ?? {};
+  return resolveIdentity({
+    configured: config.identity,
+    imageUser: config.imageUser,
+    runAsUser,
+    runAsGroup,
+    ...readAccounts(),
+  });
 }
 
 function canonical(path: string): string | undefined {

@@ -22,10 +22,8 @@ export async function runDoctor(config: Config, json: boolean): Promise<number> 
   if (text !== undefined && !text.ok) throw text.error;
   const policy = text === undefined ? undefined : parsePolicyYaml(text.value);
   const document = policy?.ok ? policy.value : RESTRICTIVE_DEFAULT;
-  const plan = planConfinement({
-    probe: probe.value,
-    ...confinementInput(config, document),
-  });
+  const input = confinementInput(config, document);
+  const plan = input.ok ? planConfinement({ probe: probe.value, ...input.value }) : input;
   const hosts = readTextFile('/etc/hosts', 'the system');
   const resolv = readTextFile('/etc/resolv.conf', 'the system');
   const resolve = createResolver(hosts.ok ? hosts.value : '', resolv.ok ? resolv.value : '');

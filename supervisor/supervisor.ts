@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { createMemoryBuffer } from './buffer/memory-buffer.ts';
@@ -32,6 +32,7 @@ import type { Result } from './result.ts';
 import { VERSION } from './version.ts';
 import { workloadEnvironment } from './workload/environment.ts';
 import { MainProcess, type MainProcessResult } from './workload/main-process.ts';
+import { prepareWorkspace } from './workload/workspace.ts';
 
 /** How long the end may take beside the workload's own: exit report, then what is buffered. */
 const EXIT_REPORT_MS = 10_000;
@@ -234,14 +235,11 @@ class Supervisor {
   async #planConfinement(policy: PolicyInForce): Promise<ConfinementPlan> {
     const { config } = { config: this.#config };
     const probe = this.#need('probe the kernel', await runProbe(config.launcher));
-    const plan = this.#need(
-      'confine the workload',
-      planConfinement({
-        probe,
-        ...confinementInput(config, policy.document),
-      }),
-    );
+    const input = this.#need('confine the workload', confinementInput(config, policy.document));
+    const plan = this.#need('confine the workload', planConfinement({ probe, ...input }));
     this.#plan = plan;
+    if (plan.identity !== undefined)
+      for (const warning of prepareWorkspace(config.workdir, plan.identity)) this.#log.warn(warning);
     if (plan.identity !== undefined && plan.files.kind !== 'none')
       for (const warning of this.#need(
         'make the read_write paths',
@@ -267,6 +265,7 @@ class Supervisor {
 
   async #startProxy(policy: PolicyInForce, anchor: Anchor | undefined): Promise<void> {
     const port = this.#config.proxyPort;
+    const identity = this.#plan?.identity;
     const listener = anchor && this.#need('start the proxy', await anchor.listen(PROXY_HOST, port));
     const proxy = this.#need(
       'start the proxy',
@@ -278,6 +277,7 @@ class Supervisor {
         callers: new CallerIdentification({
           proc: '/proc',
           excluded: new Set([1, process.ppid, process.pid, ...(anchor?.pids ?? [])]),
+          ...(identity === undefined ? {} : { workloadUid: identity.uid }),
         }),
         mainPid: () => this.#main?.pid,
         authorize: (intent, identity) => policy.decide(intent, identity),

@@ -23,7 +23,7 @@ export type NetworkFence =
   | { readonly kind: 'socket' }
   | {
       readonly kind: 'namespace';
-      /** Whether a user namespace lies around the others; not with CAP_SYS_ADMIN. */
+      /** Whether a user namespace lies around the others; a privileged container needs none. */
       readonly user: boolean;
       readonly ipc: boolean;
       /** Whether mounts work there: hidden paths, a resolv.conf of its own. */
@@ -69,7 +69,6 @@ export interface PlanInput {
 
 const CAP_SETGID = 6;
 const CAP_SETUID = 7;
-const CAP_SYS_ADMIN = 21;
 
 const refusedWith = (outcome: ProbeOutcome): string => (outcome.ok ? '' : outcome.errno);
 
@@ -86,10 +85,10 @@ export function planConfinement(input: PlanInput): Result<ConfinementPlan, Fault
     return err(
       new Fault('confinement', '/proc is not mounted: callers are identified by it; mount proc at /proc'),
     );
+  const identity = planIdentity(input);
+  if (!identity.ok) return identity;
   const fence = planFence(probe);
   if (!fence.ok) return fence;
-  const identity = planIdentity(input, fence.value);
-  if (!identity.ok) return identity;
   const files = planFiles(input, fence.value);
   if (!files.ok) return files;
   const decisions = {
@@ -108,7 +107,7 @@ function planFence(probe: Probe): Result<NetworkFence, Fault> {
   if (probe.network_namespace.ok)
     return ok({
       kind: 'namespace',
-      user: !has(probe, CAP_SYS_ADMIN),
+      user: !probe.privileged,
       ipc: probe.ipc_namespace.ok,
       mounts: probe.mounts.ok,
       pid: probe.pid_namespace.ok,
@@ -128,10 +127,7 @@ function noFence(why: string): Fault {
   );
 }
 
-function planIdentity(
-  { probe, identity }: PlanInput,
-  fence: NetworkFence,
-): Result<WorkloadIdentity | undefined, Fault> {
+function planIdentity({ probe, identity }: PlanInput): Result<WorkloadIdentity | undefined, Fault> {
   if (probe.uid !== 0) return ok(undefined); // without root there is nothing to change, and nothing to drop
   if (identity === undefined)
     return err(
@@ -140,9 +136,7 @@ function planIdentity(
         'the container runs as root and no identity for the workload is known: set OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID, or runAsUser in the pod',
       ),
     );
-  const able =
-    (has(probe, CAP_SETUID) && has(probe, CAP_SETGID)) || (fence.kind === 'namespace' && !fence.user);
-  if (able) return ok(identity);
+  if (has(probe, CAP_SETUID) && has(probe, CAP_SETGID)) return ok(identity);
   return err(
     new Fault(
       'confinement',

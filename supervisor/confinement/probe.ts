@@ -17,6 +17,8 @@ const schema = v.object({
   capabilities: v.string(),
   /** Whether /proc is mounted and readable. */
   proc: v.boolean(),
+  /** Whether namespaces can be made without a user namespace around them. */
+  privileged: v.boolean(),
   landlock: v.variant('ok', [
     v.object({ ok: v.literal(true), abi: v.number() }),
     v.object({ ok: v.literal(false), errno: v.string() }),

@@ -8,6 +8,7 @@ import {
   readAncestors,
   readCommandLine,
   readProcess,
+  realUser,
 } from './process-table.ts';
 import { type Connection, clientInode } from './socket-table.ts';
 
@@ -16,6 +17,8 @@ export interface CallerOptions {
   readonly proc: string;
   /** Processes that are never the caller: the supervisor, init and the anchor. */
   readonly excluded: ReadonlySet<number>;
+  /** The workload's user id, where the supervisor has another: a process of ours cannot hold its sockets. */
+  readonly workloadUid?: number;
 }
 
 /** Tells which process is behind a connection to one of our listeners. */
@@ -63,6 +66,12 @@ export class CallerIdentification {
     return identity === undefined ? err('the caller is unknown') : ok(identity);
   }
 
+  /** Who runs as another user was not started by the workload, which cannot change its own. */
+  #isOurs(pid: number): boolean {
+    const { proc, workloadUid } = this.#options;
+    return workloadUid !== undefined && realUser(proc, pid) === 0 && workloadUid !== 0;
+  }
+
   /** One pass over all processes: one that hides its descriptors may share the socket, so it denies. */
   #owners(inode: number): Result<readonly ProcessFacts[], string> {
     const { proc, excluded } = this.#options;
@@ -71,6 +80,7 @@ export class CallerIdentification {
       if (excluded.has(pid)) continue;
       const holding = holdsSocket(proc, pid, inode);
       if (holding === 'not') continue;
+      if (holding === 'unreadable' && this.#isOurs(pid)) continue;
       if (holding === 'unreadable')
         return err(`process ${pid} hides its descriptors and may share the socket of the caller`);
       const facts = readProcess(proc, pid);

@@ -65,6 +65,16 @@ export function readCommandLine(proc: string, pid: number): readonly string[] {
   }
 }
 
+/** The real user id of a process, which its /proc directory's owner does not tell when it hides itself. */
+export function realUser(proc: string, pid: number): number | undefined {
+  try {
+    const line = /^Uid:\s+(\d+)/m.exec(readFileSync(`${proc}/${pid}/status`, 'latin1'));
+    return line === null ? undefined : Number(line[1]);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Every process of this pid namespace, the highest pid first: callers tend to be young. */
 export function listProcesses(proc: string): readonly number[] {
   return readdirSync(proc)
