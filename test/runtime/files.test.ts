@@ -27,6 +27,8 @@ const attempts = join(directory, 'attempts');
 const children: ChildProcess[] = [];
 let world: World;
 let newest = 0;
+/** Built once: a source that changes meanwhile is not ours to wait for. */
+let image = '';
 
 beforeAll(async () => {
   if (why !== undefined) return;
@@ -39,7 +41,7 @@ beforeAll(async () => {
     attempts,
     resolve(import.meta.dirname, '../init/attempts.c'),
   ]);
-  const { image } = await ensureBuilt();
+  ({ image } = await ensureBuilt());
   const probe = execFileSync(join(image, 'openshell-sandbox'), ['probe'], { encoding: 'utf8' });
   newest = Number(/"abi":(\d+)/.exec(probe)?.[1] ?? 0);
   await ensureRootfs('debian');
@@ -93,6 +95,7 @@ const said = ({ stdout }: SandboxResult): Said =>
   );
 const attempt = (tried: readonly string[], options: Partial<SandboxOptions>): Promise<SandboxResult> =>
   runSandbox({
+    image,
     command: ['/attempts', ...tried.flatMap((line) => line.split(' '))],
     ...options,
     binds: [{ source: attempts, destination: '/attempts' }, ...(options.binds ?? [])],
@@ -154,7 +157,7 @@ describe.skipIf(why !== undefined)(name('files in a container under runc'), () =
     'kill -1 15',
   ];
 
-  test.each([1, 2, 3, 4, 6, 'the newest'] as const)('hold at Landlock ABI %s', async (masked, context) => {
+  test.for([1, 2, 3, 4, 6, 'the newest'] as const)('hold at Landlock ABI %s', async (masked, context) => {
     const abi = masked === 'the newest' ? newest : masked;
     if (abi === 0 || abi > newest) context.skip(`this kernel has Landlock ABI ${newest}`);
     const data = dataDirectory();
@@ -194,6 +197,7 @@ describe.skipIf(why !== undefined)(name('files in a container under runc'), () =
   test('are told as they are: the ABI in force, who bounds it, and what it leaves open', async () => {
     const doctor = async (...flags: readonly string[]) => {
       const { stdout } = await runSandbox({
+        image,
         command: [],
         policy: policy('doctor', ['/etc', '/data/rw/ro'], ['/data/rw']),
         entrypoint: [
@@ -359,6 +363,7 @@ describe.skipIf(why !== undefined)(name('--strict-loopback'), () => {
   test('lets requests through the proxy as before', async (context) => {
     if (newest < 4) context.skip(`needs Landlock ABI 4; this kernel has ${newest}`);
     const result = await runSandbox({
+      image,
       command: [
         '/usr/bin/curl',
         '-s',
