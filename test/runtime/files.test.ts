@@ -233,7 +233,7 @@ describe.skipIf(why !== undefined)(name('files in a container under runc'), () =
     expect(await doctor('--landlock-abi-max', '999')).toMatchObject({ mechanism: `Landlock ABI ${newest}` });
   });
 
-  test.each(['0', '-1', '3x'])('take no ABI that is none: %s', async (abi) => {
+  test.each(['-1', '3x', '1001'])('take no ABI that is none: %s', async (abi) => {
     const result = await attempt(['stat /'], {
       policy: policy('bad-abi', ['/etc'], ['/tmp']),
       flags: [`--landlock-abi-max=${abi}`],
