@@ -144,19 +144,20 @@ static int make_mount_point(const char *root, const struct entry *entry)
 
 static int bind_entry(const char *root, const struct entry *entry)
 {
-	char source[64], target[PATH_MAX];
+	char source[64], target[PATH_MAX], copied[PATH_MAX];
+	bool is_root = entry->path[1] == 0; /* then it takes the new root's place */
 
 	snprintf(source, sizeof source, "/proc/self/fd/%d", entry->fd);
-	if (entry->path[1] == 0) { /* "/" itself: it takes the new root's place */
-		if (mount(source, root, NULL, MS_BIND | MS_REC, NULL))
-			return -1;
-		/* The copy has our scratch in it. */
-		if (!path_join(target, root, scratch + 1, "") || umount2(target, MNT_DETACH))
-			return -1;
-		return entry->writable ? 0 : mounts_read_only(root);
-	}
-	if (!path_join(target, root, entry->path + 1, "") || make_mount_point(root, entry) ||
-	    mount(source, target, NULL, MS_BIND | MS_REC, NULL))
+	if (!path_join(target, root, is_root ? "" : entry->path + 1, "") || (!is_root && make_mount_point(root, entry)))
+		return -1;
+	if (is_root)
+		target[strlen(root)] = 0;
+	/* Recursive, because what is mounted below it is locked to it (mount_namespaces(7)) and belongs to it. */
+	if (mount(source, target, NULL, MS_BIND | MS_REC, NULL))
+		return -1;
+	/* The scratch is among what was copied, with half a root in it: nobody may see that. */
+	if (is_within(scratch, entry->path) &&
+	    (!path_join(copied, root, scratch + 1, "") || umount2(copied, MNT_DETACH)))
 		return -1;
 	return entry->writable ? 0 : mounts_read_only(target);
 }
@@ -310,7 +311,7 @@ static int enter_root(const char *root, struct view_outcome *outcome)
 	if (chdir(root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
 		return fail(outcome, "enter", "the new root");
 	/* Its own tmpfs, with the mount points and nothing else, is nobody's to write to. */
-	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) && errno != EPERM)
+	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL))
 		return fail(outcome, "make read-only", "the new root");
 	return 0;
 }

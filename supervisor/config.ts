@@ -179,7 +179,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         landlockAbiMax:
           get('landlock-abi-max') === undefined
             ? undefined
-            : number('--landlock-abi-max', get('landlock-abi-max'), 1, 1, 1000),
+            : number('--landlock-abi-max', get('landlock-abi-max'), 0, 0, 1000),
         identity: readIdentity(get, number),
         imageUser: env['OPENSHELL_OCI_IMAGE_USER'],
         userEnvironment: readUserEnvironment(env['OPENSHELL_USER_ENVIRONMENT']),

@@ -41,7 +41,7 @@ export type FileConfinement =
       readonly connectPorts: readonly number[];
     }
   /** A private root that holds only the paths of the policy. */
-  | { readonly kind: 'view'; readonly rules: FileRules }
+  | { readonly kind: 'view'; readonly rules: FileRules; readonly noLandlock: string }
   | { readonly kind: 'none'; readonly reason: string };
 
 /** Everything that the shim is told, and what may be said about it. */
@@ -150,10 +150,11 @@ function planFiles(input: PlanInput, fence: NetworkFence): Result<FileConfinemen
   const abi = probe.landlock.ok ? Math.min(probe.landlock.abi, landlockAbiMax ?? probe.landlock.abi) : 0;
   const connectPorts = loopbackPorts(abi, fence.kind, input.strictLoopback);
   if (!connectPorts.ok) return connectPorts;
-  if (probe.landlock.ok) return ok({ kind: 'landlock', abi, rules: files, connectPorts: connectPorts.value });
+  if (abi > 0) return ok({ kind: 'landlock', abi, rules: files, connectPorts: connectPorts.value });
+  const why = probe.landlock.ok ? '--landlock-abi-max 0' : probe.landlock.errno;
   if (fence.kind === 'namespace' && fence.mounts && probe.private_view.ok)
-    return ok({ kind: 'view', rules: files });
-  const reason = `Landlock is not available (${probe.landlock.errno}), and neither are mounts (${
+    return ok({ kind: 'view', rules: files, noLandlock: why });
+  const reason = `Landlock is not available (${why}), and neither are mounts (${
     fence.kind === 'namespace' ? refusedWith(probe.private_view) : 'no namespaces'
   })`;
   if (files.compatibility === 'best_effort') return ok({ kind: 'none', reason });

@@ -105,7 +105,7 @@ function files({ files: confinement }: Decisions, probe: Probe): Enforcement {
         aspect: 'files',
         level: 'full',
         mechanism: 'mount view',
-        note: `filesystem_policy by a private root of binds; no Landlock (${errnoOf(probe.landlock)})`,
+        note: `filesystem_policy by a private root of binds; Landlock is not available (${confinement.noLandlock})`,
       };
     case 'none':
       return { aspect: 'files', level: 'none', mechanism: 'none', note: confinement.reason };
@@ -157,6 +157,3 @@ function supervisorProcess({ fence, files: confinement }: Decisions, probe: Prob
     note: `supervisor and init${probe.uid === 0 ? '' : ', although of the same user id,'} cannot be signalled, traced, read, reniced or re-limited`,
   };
 }
-
-const errnoOf = (outcome: { readonly ok: boolean; readonly errno?: string }): string =>
-  outcome.ok ? 'available' : (outcome.errno ?? '');
