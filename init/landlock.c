@@ -222,14 +222,12 @@ static void add_ports(int ruleset, const struct spec *spec)
 	}
 }
 
-static int without(const struct spec *spec, int error)
+/* The plan asked for Landlock after the probe found it, and the statement says that it holds: never go without. */
+static void unavailable(const struct spec *spec, int error) __attribute__((noreturn));
+static void unavailable(const struct spec *spec, int error)
 {
-	if (spec->connect_port_count)
-		control_fail(EXIT_CONFINEMENT, "--strict-loopback needs Landlock, which fails here: %s", errno_name(error));
-	if (spec->landlock == LANDLOCK_HARD_REQUIREMENT)
-		control_fail(EXIT_CONFINEMENT, "Landlock fails here: %s; set landlock.compatibility to best_effort to run without", errno_name(error));
-	control_say("warn files are not confined: Landlock fails: %s", errno_name(error));
-	return -1;
+	control_fail(EXIT_CONFINEMENT, "%s Landlock, which fails here: %s",
+		     spec->connect_port_count ? "--strict-loopback needs" : "files are confined by", errno_name(error));
 }
 
 int landlock_prepare(const struct spec *spec)
@@ -240,7 +238,7 @@ int landlock_prepare(const struct spec *spec)
 	if (spec->landlock == LANDLOCK_OFF && !spec->connect_port_count)
 		return -1;
 	if (abi < 0)
-		return without(spec, -abi);
+		unavailable(spec, -abi);
 	if (spec->landlock_abi_max && abi > spec->landlock_abi_max)
 		abi = spec->landlock_abi_max;
 	if (spec->connect_port_count && abi < 4)
@@ -258,7 +256,7 @@ int landlock_prepare(const struct spec *spec)
 	size_t size = abi >= 6 ? sizeof attributes : abi >= 4 ? 2 * sizeof(uint64_t) : sizeof(uint64_t);
 	long ruleset = syscall(SYS_landlock_create_ruleset, &attributes, size, 0);
 	if (ruleset < 0)
-		return without(spec, errno);
+		unavailable(spec, errno);
 
 	making.ruleset = (int)ruleset;
 	making.hard = spec->landlock == LANDLOCK_HARD_REQUIREMENT;

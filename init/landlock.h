@@ -17,9 +17,10 @@ int landlock_abi(void);
 
 /*
  * Opens the paths of the spec, builds a ruleset and says over the control socket what came of it. Returns
- * its descriptor, or -1 when the workload goes without: Landlock is off, or absent under best_effort. Ends
- * the process (71) when a hard requirement, or the ports that were asked for, cannot be kept, and when the
- * rules would let no program run. Call it before ids are dropped: root can open what the workload may not.
+ * its descriptor, or -1 when the spec has Landlock off. Ends the process (71) when Landlock or the ports that
+ * were asked for cannot be had, when a hard requirement cannot be kept, and when the rules would let no
+ * program run: best_effort is about single paths, and about the plan, which knows what to say of a kernel
+ * without Landlock. Call it before ids are dropped: root can open what the workload may not.
  */
 int landlock_prepare(const struct spec *spec);
 
