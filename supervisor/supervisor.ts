@@ -141,7 +141,10 @@ class Supervisor {
     this.#main = main;
     if (this.#pendingSignal !== undefined) main.end(this.#pendingSignal);
     const started = await main.started;
-    if (started.ok) this.#mainStarted(main);
+    if (started.ok) {
+      for (const warning of started.value.warnings) this.#log.warn(warning);
+      this.#mainStarted(main);
+    }
     const result = await main.result;
     this.#running = false;
     this.#metrics.mainProcess.set(0);

@@ -10,7 +10,10 @@ export type ProcessEnd =
 /** What the main process needs of whatever confines and starts it. */
 export interface StartedProcess {
   readonly pid: number | undefined;
-  readonly started: Promise<Result<unknown, { readonly code: number; readonly message: string }>>;
+  /** With what it could not be given, as sentences. */
+  readonly started: Promise<
+    Result<{ readonly warnings: readonly string[] }, { readonly code: number; readonly message: string }>
+  >;
   readonly exited: Promise<ProcessEnd>;
   signal(signal: NodeJS.Signals): void;
 }

@@ -157,6 +157,17 @@ describe.skipIf(why !== undefined)(name('files in a container under runc'), () =
     'kill -1 15',
   ];
 
+  test('hold under crun too', async (context) => {
+    const reason = missing('crun');
+    if (reason !== undefined) context.skip(reason);
+    const result = await attempt([...OUTSIDE, ...INSIDE], {
+      runtime: 'crun',
+      policy: policy('crun', ['/data/ro'], ['/data/rw', '/dev/null']),
+      binds: [{ source: dataDirectory(), destination: '/data', writable: true }],
+    });
+    expect(Object.values(said(result))).toEqual([...OUTSIDE.map(() => 'EACCES'), ...INSIDE.map(() => 'ok')]);
+  });
+
   test.for([1, 2, 3, 4, 6, 'the newest'] as const)('hold at Landlock ABI %s', async (masked, context) => {
     const abi = masked === 'the newest' ? newest : masked;
     if (abi === 0 || abi > newest) context.skip(`this kernel has Landlock ABI ${newest}`);
@@ -300,6 +311,15 @@ describe.skipIf(why !== undefined)(name('files in a container under runc'), () =
       'list /run/openshell': 'ok',
       'read /run/policy.yaml': 'ok',
     });
+    // A writable directory above it cannot be carved, so what that means is said.
+    const writable = await attempt([KEY], {
+      ...options,
+      env: hidden,
+      policy: policy('writable', [], ['/etc/openshell-tls']),
+    });
+    expect(writable.stdout).toMatch(
+      /"the policy makes \/etc\/openshell-tls writable, and \/etc\/openshell-tls\/client below it is in reach/,
+    );
     // With a token in the same directory it is the same.
     const token = { OPENSHELL_SANDBOX_TOKEN_FILE: '/etc/openshell-tls/client/token' };
     expect(

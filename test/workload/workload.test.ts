@@ -57,7 +57,7 @@ describe('the main process', () => {
         graceMs: 25_000,
         start: () => ({
           pid: 5,
-          started: Promise.resolve(failure === undefined ? ok(undefined) : err(failure)),
+          started: Promise.resolve(failure === undefined ? ok({ warnings: [] }) : err(failure)),
           exited,
           signal: (signal) => void signals.push(signal),
         }),
