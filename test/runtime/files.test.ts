@@ -86,13 +86,13 @@ const dataDirectory = (): string => {
 
 type Said = Readonly<Record<string, string>>;
 /** What the attempts printed, by their words. */
-const said = ({ stdout }: SandboxResult): Said =>
-  Object.fromEntries(
-    stdout
-      .split('\n')
-      .filter((line) => line.includes(': ') && !line.startsWith('{'))
-      .map((line) => [line.slice(0, line.lastIndexOf(': ')), line.slice(line.lastIndexOf(': ') + 2)]),
+const said = ({ code, stdout, stderr }: SandboxResult): Said => {
+  const lines = stdout.split('\n').filter((line) => line.includes(': ') && !line.startsWith('{'));
+  if (lines.length === 0) throw new Error(`the attempts said nothing: ${code} ${stderr} ${stdout}`);
+  return Object.fromEntries(
+    lines.map((line) => [line.slice(0, line.lastIndexOf(': ')), line.slice(line.lastIndexOf(': ') + 2)]),
   );
+};
 const attempt = (tried: readonly string[], options: Partial<SandboxOptions>): Promise<SandboxResult> =>
   runSandbox({
     image,
