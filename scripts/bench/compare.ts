@@ -1,6 +1,7 @@
 import type { Runtime } from '../lib/runtime.ts';
 import { type Measured, measure, type Work } from './container.ts';
 import { figure, median, row } from './report.ts';
+import type { Bench } from './subject.ts';
 
 /** A line of a comparison: the name of its samples, and what a reader is told. */
 export type Line = readonly [name: string, what: string];
@@ -10,15 +11,14 @@ export type Line = readonly [name: string, what: string];
  * confined, and their ratio. `scale` divides the samples.
  */
 export async function compare(
-  runtimes: readonly Runtime[],
-  tools: string,
+  bench: Bench,
   work: Work,
   lines: readonly Line[],
   scale: number,
   title: () => void,
 ): Promise<void> {
   const measured: (readonly [Runtime, Measured])[] = [];
-  for (const runtime of runtimes) measured.push([runtime, await measure(runtime, tools, work)]);
+  for (const runtime of bench.runtimes) measured.push([runtime, await measure(runtime, bench, work)]);
   title();
   row('', ...measured.map(([runtime]) => runtime));
   for (const [name, what] of lines) {

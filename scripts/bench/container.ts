@@ -7,6 +7,7 @@ import type { Runtime } from '../lib/runtime.ts';
 import { runSandbox } from '../lib/sandbox.ts';
 import { type Job, MARK, type Sample, type Side } from './job.ts';
 import { MACHINE, READ_ONLY, READ_WRITE, TOOLS } from './policy.ts';
+import type { Bench } from './subject.ts';
 
 const SOURCES = ['supervisor', 'proto', 'init', 'scripts/lib', 'scripts/bench', 'package-lock.json'];
 /** For the runtime, the probe and the anchor, beside what the job may take. */
@@ -33,22 +34,24 @@ export interface Measured {
 export type Work = Omit<Job, 'readOnly' | 'readWrite'>;
 
 /**
- * Does a job in a container of `runtime`, with `tools` (a directory of tools.ts) at its place. Rejects with the
+ * Does a job in a container of `runtime`, with the bench's directory (tools.ts fills it) at its place. Rejects with the
  * container's last words when it ends early, and when it takes longer than the job allows.
  */
-export async function measure(runtime: Runtime, tools: string, work: Work): Promise<Measured> {
+export async function measure(runtime: Runtime, { directory, world }: Bench, work: Work): Promise<Measured> {
   const job: Job = { ...work, readOnly: READ_ONLY, readWrite: READ_WRITE };
   const image = await benchImage();
   const { code, stdout, stderr } = await runSandbox({
     runtime,
+    // A place of its own, where lo is up and routes lead somewhere, as in a pod.
+    network: await (await world()).network(),
     image,
     command: [],
     entrypoint: ['/opt/openshell/bin/openshell-sandbox', JSON.stringify(job)],
     binds: [
-      { source: tools, destination: TOOLS },
+      { source: directory, destination: TOOLS },
       { source: '/usr', destination: `${MACHINE}/usr` },
     ],
-    timeout: START_MS + job.budgetMs + 2 * job.steps.length * job.limitMs,
+    timeout: START_MS + job.budgetMs + 6 * job.steps.length * job.limitMs,
   });
   const read = parseOutput(stdout);
   if (!read.done)

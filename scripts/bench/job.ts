@@ -7,7 +7,7 @@ export interface Job {
   readonly rounds: number;
   /** Rounds before these, which are not counted. */
   readonly warmUp: number;
-  /** No round begins after this many milliseconds, but there are at least two. */
+  /** No round begins this many milliseconds after the first that counts, but there are at least two. */
   readonly budgetMs: number;
   /** What one step may take. */
   readonly limitMs: number;

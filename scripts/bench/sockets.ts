@@ -4,19 +4,18 @@ import { heading } from './report.ts';
 import type { Bench } from './subject.ts';
 import { makeCalls } from './tools.ts';
 
-const ROUNDS = 15;
+const ROUNDS = 11;
 
 /** socket(2) in the fence and outside, and a whole connection over loopback. */
-export async function sockets({ directory, runtimes }: Bench): Promise<void> {
-  await makeCalls(directory);
+export async function sockets(bench: Bench): Promise<void> {
+  await makeCalls(bench.directory);
   await compare(
-    runtimes,
-    directory,
+    bench,
     {
       steps: [{ name: 'calls', argv: [`${TOOLS}/calls`, 'socket', 'connect'] }],
       rounds: ROUNDS,
       warmUp: 1,
-      budgetMs: 12_000,
+      budgetMs: 6_000,
       limitMs: 20_000,
     },
     [

@@ -6,12 +6,13 @@ import type { Bench } from './subject.ts';
 const COUNT = 300;
 
 /** Starting /bin/true to its end, confined and not, as the supervisor starts it. */
-export async function spawn({ directory, runtimes }: Bench): Promise<void> {
+export async function spawn(bench: Bench): Promise<void> {
+  const { runtimes } = bench;
   const measured = new Map<Runtime, Measured>();
   for (const runtime of runtimes)
     measured.set(
       runtime,
-      await measure(runtime, directory, {
+      await measure(runtime, bench, {
         steps: [{ name: 'spawn', argv: ['/bin/true'] }],
         rounds: COUNT,
         warmUp: 20,

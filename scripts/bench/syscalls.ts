@@ -4,19 +4,18 @@ import { heading } from './report.ts';
 import type { Bench } from './subject.ts';
 import { makeCalls } from './tools.ts';
 
-const ROUNDS = 15;
+const ROUNDS = 11;
 
 /** What the filter adds to calls that it lets through. */
-export async function syscalls({ directory, runtimes }: Bench): Promise<void> {
-  await makeCalls(directory);
+export async function syscalls(bench: Bench): Promise<void> {
+  await makeCalls(bench.directory);
   await compare(
-    runtimes,
-    directory,
+    bench,
     {
       steps: [{ name: 'calls', argv: [`${TOOLS}/calls`, 'getppid', 'read'] }],
       rounds: ROUNDS,
       warmUp: 1,
-      budgetMs: 12_000,
+      budgetMs: 6_000,
       limitMs: 20_000,
     },
     [

@@ -39,12 +39,13 @@ export async function makeTrees(directory: string): Promise<Tools> {
   await run('tar', ['-C', tree, '-cf', join(directory, 'tree.tar'), '.'], { timeout: 60_000 });
   const git = existsSync(GIT);
   if (git) {
-    const identity = ['-c', 'user.name=bench', '-c', 'user.email=bench@localhost.invalid'];
+    const identity = ['-c', 'gc.auto=0', '-c', 'user.name=bench', '-c', 'user.email=bench@localhost.invalid'];
     for (const args of [
       ['init', '-q'],
       ['add', '.'],
       [...identity, 'commit', '-q', '-m', 'A tree'],
-      ['gc', '-q'],
+      // What checks out are packed objects, as after a clone; gc would wait for the one that a commit may start.
+      ['repack', '-adq'],
     ])
       await run(GIT, args, { cwd: tree, timeout: 120_000 });
     await run('cp', ['-r', join(tree, '.git'), join(directory, 'repository')], { timeout: 60_000 });
