@@ -155,30 +155,39 @@ static void add_around_secrets(struct making *making, int fd, const char *real)
 	closedir(directory);
 }
 
+/*
+ * The supervisor followed the image's links before anything untrusted ran, so a link that turns up now was made
+ * by the workload, to be given more in its next session than the policy says. What the kernel itself
+ * links in /proc and /dev differs from process to process and cannot be made by a workload.
+ */
+static bool moved(const char *path, const char *real)
+{
+	return strcmp(real, path) && !within(path, "/proc") && !within(path, "/dev");
+}
+
 static void add_opened(struct making *making, int fd, const char *path)
 {
 	char real[PATH_MAX];
 	const char *secret;
 
-	if (making->secret_count && !resolve(fd, real))
+	if (!resolve(fd, real))
 		control_fail(EXIT_CONFINEMENT, "cannot tell where %s leads: /proc/self/fd: %s", path, errno_name(errno));
-	if (making->secret_count && (secret = secret_around(making, real))) {
+	if ((secret = secret_around(making, real))) {
 		skip(making, path, "leads to a secret of the supervisor");
 		control_say("warn %s stays out of reach, for it leads to a secret of the supervisor in %s", path, secret);
 		return;
 	}
-	if (making->secret_count && (secret = secret_below(making, real))) {
+	if (moved(path, real)) {
+		skip(making, path, "leads elsewhere through a link");
+		control_say("warn %s stays out of reach, for a link leads from it to %s; name that in the policy", path, real);
+		return;
+	}
+	if ((secret = secret_below(making, real))) {
 		if (!making->writable) {
 			add_around_secrets(making, fd, real);
 			return;
 		}
-		/* What is made in it later must be usable, so it is granted whole, if the policy says so itself:
-		   a link that says so is the image's, which may be hostile. */
-		if (strcmp(real, path)) {
-			skip(making, path, "leads to a directory with a secret of the supervisor below it");
-			control_say("warn %s stays out of reach, for it leads to %s, which has a secret of the supervisor below it; name that in the policy", path, real);
-			return;
-		}
+		/* What is made in it later must be usable, so it is granted whole. */
 		control_say("warn the policy makes %s writable, and %s below it is in reach of the workload", path, secret);
 	}
 	int error = add_rule(making, fd, making->rights);
@@ -193,7 +202,6 @@ static void add_paths(struct making *making, const char *const paths[], size_t c
 	making->rights = rights;
 	making->writable = writable;
 	for (size_t i = 0; i < count; i++) {
-		/* Follows symlinks on purpose: the rule is for what the path names now, not for the link. */
 		int fd = open(paths[i], O_PATH | O_CLOEXEC);
 		if (fd >= 0) {
 			add_opened(making, fd, paths[i]);

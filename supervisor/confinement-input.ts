@@ -1,4 +1,5 @@
 import { existsSync, realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import type { Config } from './config.ts';
 import { hiddenPaths } from './confinement/hidden-paths.ts';
 import type { PlanInput } from './confinement/plan.ts';
@@ -28,6 +29,7 @@ export function confinementInput(
     hidden: hiddenPaths(secrets, [...files.readOnly, ...files.readWrite], canonical),
     landlockAbiMax: config.landlockAbiMax,
     strictLoopback: config.strictLoopback ? [config.proxyPort] : undefined,
+    canonical: canonicalAsFarAsItExists,
   });
 }
 
@@ -50,4 +52,10 @@ function canonical(path: string): string | undefined {
   } catch {
     return undefined; // not there, or not ours to reach
   }
+}
+
+function canonicalAsFarAsItExists(path: string): string {
+  const real = canonical(path);
+  if (real !== undefined || path === '/') return real ?? path;
+  return join(canonicalAsFarAsItExists(dirname(path)), basename(path));
 }

@@ -246,7 +246,7 @@ class Supervisor {
     if (plan.identity !== undefined && plan.files.kind !== 'none')
       for (const warning of this.#need(
         'make the read_write paths',
-        makeMissingPaths(plan.files.rules.readWrite, plan.identity),
+        makeMissingPaths(input.files.readWrite, plan.identity),
       ))
         this.#log.warn(warning);
     reportEnforcement(plan.statement, this.#logging, this.#log, this.#metrics);

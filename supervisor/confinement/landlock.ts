@@ -29,9 +29,7 @@ export function landlockNote(abi: number, kernelAbi: number, rules: Rules): stri
 
 /** Read-only paths that a read-write path holds or equals: Landlock adds rights up and takes none away. */
 function shadowed({ readOnly, readWrite }: Rules): readonly string[] {
-  return readOnly.filter((path) =>
-    readWrite.some((writable) => path === writable || path.startsWith(`${writable}/`)),
-  );
+  return readOnly.filter((path) => readWrite.some((writable) => within(path, writable)));
 }
 
 /**
@@ -54,3 +52,33 @@ export function loopbackPorts(
     ),
   );
 }
+
+/**
+ * The rules with the image's links followed, once and before anything untrusted runs: the shim follows none, or
+ * a workload could put a link in the place of a path and be given its end in the next session.
+ * `canonical` resolves a path as far as it exists. A writable path that only a link carries above one of the
+ * `hidden` stays as it is, and so without a rule: the image may be hostile, and the policy did not say that.
+ */
+export function settledRules<R extends Rules>(
+  rules: R,
+  hidden: readonly string[],
+  canonical: (path: string) => string,
+): R {
+  const settle = (path: string): string =>
+    KERNEL_LINKS.some((root) => within(path, root)) ? path : canonical(path);
+  const settleWritable = (path: string): string => {
+    const real = settle(path);
+    return real !== path && hidden.some((secret) => within(secret, real)) ? path : real;
+  };
+  return {
+    ...rules,
+    readOnly: [...new Set(rules.readOnly.map(settle))],
+    readWrite: [...new Set(rules.readWrite.map(settleWritable))],
+  };
+}
+
+/** Links there differ from process to process, and no workload can make one. */
+const KERNEL_LINKS = ['/proc', '/dev'];
+
+const within = (path: string, root: string): boolean =>
+  root === '/' || path === root || path.startsWith(`${root}/`);

@@ -1,6 +1,6 @@
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
-import { loopbackPorts } from './landlock.ts';
+import { loopbackPorts, settledRules } from './landlock.ts';
 import type { Probe, ProbeOutcome } from './probe.ts';
 import { type Enforcement, stateEnforcement } from './statement.ts';
 
@@ -65,6 +65,8 @@ export interface PlanInput {
   readonly landlockAbiMax?: number | undefined;
   /** The ports of the supervisor, where --strict-loopback asks that no other be reachable. */
   readonly strictLoopback?: readonly number[] | undefined;
+  /** Follows the links of a path as far as it exists; by default there are none. */
+  readonly canonical?: (path: string) => string;
 }
 
 const CAP_SETGID = 6;
@@ -150,7 +152,10 @@ function planFiles(input: PlanInput, fence: NetworkFence): Result<FileConfinemen
   const abi = probe.landlock.ok ? Math.min(probe.landlock.abi, landlockAbiMax ?? probe.landlock.abi) : 0;
   const connectPorts = loopbackPorts(abi, fence.kind, input.strictLoopback);
   if (!connectPorts.ok) return connectPorts;
-  if (abi > 0) return ok({ kind: 'landlock', abi, rules: files, connectPorts: connectPorts.value });
+  if (abi > 0) {
+    const rules = settledRules(files, input.hidden ?? [], input.canonical ?? ((path) => path));
+    return ok({ kind: 'landlock', abi, rules, connectPorts: connectPorts.value });
+  }
   const why = probe.landlock.ok ? '--landlock-abi-max 0' : probe.landlock.errno;
   if (fence.kind === 'namespace' && fence.mounts && probe.private_view.ok)
     return ok({ kind: 'view', rules: files, noLandlock: why });

@@ -2,7 +2,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlin
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { landlockNote, loopbackPorts } from '../../supervisor/confinement/landlock.ts';
+import { landlockNote, loopbackPorts, settledRules } from '../../supervisor/confinement/landlock.ts';
 import { makeMissingPaths } from '../../supervisor/confinement/missing-paths.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'missing-paths-'));
@@ -58,6 +58,37 @@ describe('strict loopback', () => {
     expect(refused.ok || `${refused.error.exitCode} ${refused.error.message}`).toMatch(
       new RegExp(`^71 --strict-loopback needs Landlock ABI 4.*${reason}`),
     );
+  });
+});
+
+describe('the links of an image', () => {
+  const links: Readonly<Record<string, string>> = {
+    '/lib': '/usr/lib',
+    '/data': '/run',
+    '/cache': '/run/openshell/x',
+    '/proc/self': '/proc/7',
+    '/dev/stdout': '/proc/7/fd/1',
+  };
+  const settle = (readOnly: readonly string[], readWrite: readonly string[]) =>
+    settledRules({ readOnly, readWrite }, ['/run/openshell'], (path) => links[path] ?? path);
+
+  test('are followed once, and each end is named once', () => {
+    expect(settle(['/lib', '/usr/lib', '/etc'], ['/tmp'])).toEqual({
+      readOnly: ['/usr/lib', '/etc'],
+      readWrite: ['/tmp'],
+    });
+  });
+
+  test('are left to the shim, which refuses them, where they would make more writable than the policy says', () => {
+    expect(settle([], ['/data', '/run']).readWrite).toEqual(['/data', '/run']);
+    expect(settle(['/data'], ['/cache'])).toEqual({ readOnly: ['/run'], readWrite: ['/run/openshell/x'] });
+  });
+
+  test('of the kernel are left alone', () => {
+    expect(settle(['/proc/self', '/proc'], ['/dev/stdout'])).toEqual({
+      readOnly: ['/proc/self', '/proc'],
+      readWrite: ['/dev/stdout'],
+    });
   });
 });
 
