@@ -42,6 +42,7 @@ static void become_session(const int *received, pid_t stand_in)
 	if (dup2(high[SESSION_STDIN], 0) < 0 || dup2(high[SESSION_STDOUT], 1) < 0 || dup2(high[SESSION_STDERR], 2) < 0 ||
 	    dup3(high[SESSION_CONTROL], CONTROL_FD, O_CLOEXEC) < 0)
 		_exit(EXIT_INTERNAL);
+	setsid(); /* whoever learns our pid may signal the group that it leads */
 	/* Our pid in the supervisor's own pid namespace is known only to the kernel: it stamps this message
 	   with it (SCM_CREDENTIALS), and the stand-in passes it on before it lets us go. */
 	if (send(high[SESSION_STATUS], &byte, 1, MSG_NOSIGNAL) != 1 || recv(high[SESSION_STATUS], &byte, 1, 0) != 1)

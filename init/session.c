@@ -135,6 +135,18 @@ static void reset_process(void)
 	umask(022);
 }
 
+/*
+ * What the anchor forks is undumpable as the anchor is; then its own /proc files belong to root, oom_score_adj
+ * among them, and whoever identifies callers cannot see that it holds none of their sockets. The workload cannot
+ * use this: while we have capabilities that it lacks it may not look at us (ptrace(2), access mode checking),
+ * and afterwards we know nothing but what its own program is about to be told.
+ */
+static void be_dumpable(void)
+{
+	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
+		control_fail(EXIT_INTERNAL, "cannot be dumpable: %s", errno_name(errno));
+}
+
 /* The socket fence's half that lies here: hands the notifications to PID 1. */
 static void join_socket_fence(int listener)
 {
@@ -153,15 +165,13 @@ void session_run(struct spec *spec)
 	bool socket_fence = spec->fence == FENCE_SOCKET;
 
 	reset_process();
+	be_dumpable();
 	set_limits(spec);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		control_fail(EXIT_CONFINEMENT, "cannot set no_new_privs: %s", errno_name(errno));
 	int ruleset = landlock_prepare(spec);
 	drop_privileges(spec);
-	/* Changing ids, and the anchor before, made us undumpable. From here on we are the workload and nothing
-	   more, and whoever identifies callers must be able to see that we hold none of their sockets. */
-	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
-		control_fail(EXIT_INTERNAL, "cannot be dumpable: %s", errno_name(errno));
+	be_dumpable(); /* changing ids took it away (prctl(2), PR_SET_DUMPABLE) */
 	if (spec->cwd && chdir(spec->cwd))
 		control_fail(EXIT_CONFINEMENT, "cannot enter the working directory %s: %s", spec->cwd, errno_name(errno));
 	if (ruleset >= 0) {

@@ -89,6 +89,14 @@ export const runCommand = (
 export const deleteCommand = (runtime: ContainerRuntime, directory: string, id: string): Command =>
   command(runtime, directory, ['delete', '--force', id]);
 
+/** Signals the first process of container `id`: `runsc run` does not pass on what it gets itself. */
+export const killCommand = (
+  runtime: ContainerRuntime,
+  directory: string,
+  id: string,
+  signal: NodeJS.Signals,
+): Command => command(runtime, directory, ['kill', id, signal]);
+
 /** Tells the state of container `id` as JSON (runtime-spec, state), its first process's `pid` among it. */
 export const stateCommand = (runtime: ContainerRuntime, directory: string, id: string): Command =>
   command(runtime, directory, ['state', id]);

@@ -9,7 +9,7 @@ import { attempt, exitCode } from './command.ts';
 import { hostCommand } from './host.ts';
 import { isOrphan, ownedName } from './owner.ts';
 import { ensureRootfs, type RootfsKind } from './rootfs.ts';
-import { deleteCommand, type Runtime, runCommand, stateCommand } from './runtime.ts';
+import { deleteCommand, killCommand, type Runtime, runCommand, stateCommand } from './runtime.ts';
 
 /** The part of a world's network that a sandbox needs (world.ts makes it). */
 export interface SandboxNetwork {
@@ -321,7 +321,11 @@ const follow = (child: ChildProcess, started: Started): RunningSandbox => {
     printed,
     ended,
     pid,
-    signal: (signal) => void child.kill(signal),
+    signal: (signal) => {
+      if (runtime !== 'runsc') return void child.kill(signal);
+      const { command, args } = killCommand(runtime, directory, id, signal);
+      void attempt(command, args, { timeout: 20_000 });
+    },
     stop,
   };
 };
