@@ -269,6 +269,29 @@ describe.skipIf(why !== undefined)(name('files in a container under runc'), () =
     expect(soft).toMatchObject({ code: 0, stdout: 'create /tmp/x: ok\n' });
   });
 
+  test('behind a link of the image are those that it leads to, but not what is the supervisor’s', async () => {
+    const data = dataDirectory();
+    symlinkSync('out', join(data, 'link'));
+    symlinkSync('/run', join(data, 'run'));
+    const result = await attempt(
+      [
+        'read /data/link/file',
+        'read /data/out/file',
+        'write /data/out/file',
+        'create /run/new',
+        'create /run/openshell/new',
+      ],
+      {
+        policy: policy('links', ['/data/link'], ['/data/run']),
+        binds: [{ source: data, destination: '/data', writable: true }],
+      },
+    );
+    expect(Object.values(said(result))).toEqual(['ok', 'ok', 'EACCES', 'EACCES', 'EACCES']);
+    expect(result.stdout).toMatch(
+      /"\/data\/run stays out of reach, for a link leads from it to \/run; name that in the policy"/,
+    );
+  });
+
   test('of the supervisor stay its own, although the policy gives the directories above', async () => {
     const secrets = mkdtempSync(join(directory, 'secrets-'));
     chmodSync(secrets, 0o755);
