@@ -8,27 +8,28 @@ export type Line = readonly [name: string, what: string];
 
 /**
  * Does the same work under each runtime, and prints for each line and runtime the medians of unconfined and
- * confined, and their ratio. `scale` divides the samples.
+ * confined, and the median of the rounds' ratios. `scale` divides the samples.
  */
 export async function compare(
   bench: Bench,
-  work: Work,
+  work: (runtime: Runtime) => Work,
   lines: readonly Line[],
   scale: number,
   title: () => void,
 ): Promise<void> {
   const measured: (readonly [Runtime, Measured])[] = [];
-  for (const runtime of bench.runtimes) measured.push([runtime, await measure(runtime, bench, work)]);
+  for (const runtime of bench.runtimes)
+    measured.push([runtime, await measure(runtime, bench, work(runtime))]);
   title();
   row('', ...measured.map(([runtime]) => runtime));
   for (const [name, what] of lines) {
-    const sides = measured.map(([, one]) => [
-      median(one.values('unconfined', name)),
-      median(one.values('confined', name)),
-    ]);
-    row(`${what}, unconfined`, ...sides.map(([open = Number.NaN]) => figure(open / scale)));
-    row(`${what}, confined`, ...sides.map(([, confined = Number.NaN]) => figure(confined / scale)));
-    row('  ratio', ...sides.map(([open = 0, confined = 0]) => figure(confined / open)));
+    for (const side of ['unconfined', 'confined'] as const)
+      row(`${what}, ${side}`, ...measured.map(([, one]) => figure(median(one.values(side, name)) / scale)));
+    const ratios = (one: Measured): readonly number[] =>
+      one
+        .values('confined', name)
+        .map((value, round) => value / (one.values('unconfined', name)[round] ?? 0));
+    row('  ratio', ...measured.map(([, one]) => figure(median(ratios(one)))));
   }
   row('rounds', ...measured.map(([, one]) => `${one.rounds}`));
 }

@@ -1,5 +1,9 @@
 /** The median of some values; NaN of none. */
-export const median = (values: readonly number[]): number => quantile(values, 0.5);
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const [low, high] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]];
+  return low === undefined || high === undefined ? Number.NaN : (low + high) / 2;
+}
 
 /** The value below which a share (0 to 1) of the values lies; NaN of none. */
 export function quantile(values: readonly number[], share: number): number {

@@ -11,13 +11,13 @@ export async function sockets(bench: Bench): Promise<void> {
   await makeCalls(bench.directory);
   await compare(
     bench,
-    {
+    () => ({
       steps: [{ name: 'calls', argv: [`${TOOLS}/calls`, 'socket', 'connect'] }],
       rounds: ROUNDS,
       warmUp: 1,
       budgetMs: 6_000,
       limitMs: 20_000,
-    },
+    }),
     [
       ['socket', 'socket and close'],
       ['connect', 'socket, connect, accept, close both'],

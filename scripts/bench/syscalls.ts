@@ -11,13 +11,13 @@ export async function syscalls(bench: Bench): Promise<void> {
   await makeCalls(bench.directory);
   await compare(
     bench,
-    {
+    () => ({
       steps: [{ name: 'calls', argv: [`${TOOLS}/calls`, 'getppid', 'read'] }],
       rounds: ROUNDS,
       warmUp: 1,
       budgetMs: 6_000,
       limitMs: 20_000,
-    },
+    }),
     [
       ['getppid', 'getppid'],
       ['read', 'read of one byte of /dev/zero'],
