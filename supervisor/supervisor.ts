@@ -278,6 +278,7 @@ class Supervisor {
         ...(listener === undefined ? {} : { listener }),
         clock: systemClock,
         callers: new CallerIdentification({
+          pause: (ms) => new Promise((resolve) => systemClock.after(ms, () => resolve())),
           proc: '/proc',
           excluded: new Set([1, process.ppid, process.pid, ...(anchor?.pids ?? [])]),
           ...(identity === undefined ? {} : { workloadUid: identity.uid }),

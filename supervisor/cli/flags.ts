@@ -27,7 +27,9 @@ const FLAGS = {
   'health-host': text('address of the health server'),
   'proxy-port': text('port of the proxy on 127.0.0.1'),
   'strict-loopback': flag('let the workload connect to the proxy’s port and to no other'),
-  'landlock-abi-max': text('use no Landlock feature newer than this ABI, as an older kernel would; 0 uses none'),
+  'landlock-abi-max': text(
+    'use no Landlock feature newer than this ABI, as an older kernel would; 0 uses none',
+  ),
   'termination-grace': text('seconds between a polite end and SIGKILL'),
   mode: text('network,process: the only one here'),
   'proxy-uid': text('sidecar topology only'),

@@ -76,7 +76,8 @@ async function connection(...args: string[]) {
   const { localAddress = '', localPort = 0, remoteAddress = '', remotePort = 0 } = socket;
   return { child, connection: { localAddress, localPort, remoteAddress, remotePort } };
 }
-const callers = () => new CallerIdentification({ proc: '/proc', excluded: new Set([1]) });
+const pause = () => Promise.resolve();
+const callers = () => new CallerIdentification({ proc: '/proc', excluded: new Set([1]), pause });
 
 describe('the caller behind a connection', () => {
   test('is the process that made it, with its executable and the chain above it', async () => {
@@ -124,7 +125,11 @@ describe('the caller behind a connection', () => {
 
   test('is nobody when it is one of ours', async () => {
     const made = await connection();
-    const excluded = new CallerIdentification({ proc: '/proc', excluded: new Set([made.child.pid ?? 0]) });
+    const excluded = new CallerIdentification({
+      proc: '/proc',
+      excluded: new Set([made.child.pid ?? 0]),
+      pause,
+    });
     expect((await excluded.identify(made.connection, process.pid)).ok).toBe(false);
   });
 });
@@ -150,11 +155,39 @@ describe('a process whose descriptors cannot be read', () => {
     return proc;
   }
   const identify = (proc: string, ...excluded: number[]) =>
-    new CallerIdentification({ proc, excluded: new Set(excluded) }).identify(ends, 20);
+    new CallerIdentification({ proc, excluded: new Set(excluded), pause }).identify(ends, 20);
 
   test('denies the connection although an owner was found, and is named', async () => {
     const error = expect.stringContaining('process 30 hides its descriptors');
     expect(await identify(forgedProc('S', 0))).toMatchObject({ ok: false, error });
+  });
+
+  test('is looked at again, because a session that is being started hides itself for a moment', async () => {
+    const proc = forgedProc('S', 0);
+    let pauses = 0;
+    const patient = new CallerIdentification({
+      proc,
+      excluded: new Set(),
+      pause: async () => {
+        pauses += 1;
+        if (pauses < 3) return;
+        rmSync(`${proc}/30/task/30/fd`, { force: true, recursive: true });
+        mkdirSync(`${proc}/30/task/30/fd`);
+      },
+    });
+    expect(await patient.identify(ends, 20)).toMatchObject({ ok: true, value: { pid: 20 } });
+    expect(pauses).toBe(3);
+  });
+
+  test('does not matter when it runs as root and the workload does not', async () => {
+    const proc = forgedProc('S', 0);
+    const workload = (workloadUid: number, uid: string) => {
+      writeFileSync(`${proc}/30/status`, `Name:\tx\nUid:\t${uid}\t0\t0\t0\n`);
+      return new CallerIdentification({ proc, excluded: new Set(), pause, workloadUid }).identify(ends, 20);
+    };
+    expect(await workload(1000, '0')).toMatchObject({ ok: true, value: { pid: 20 } });
+    expect((await workload(1000, '1000')).ok).toBe(false);
+    expect((await workload(1000, '1001')).ok).toBe(false);
   });
 
   test('does not matter when it is excluded, a zombie or a kernel thread', async () => {

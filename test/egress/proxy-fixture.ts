@@ -59,7 +59,11 @@ export async function startProxy(options: Partial<ExplicitProxyOptions> = {}) {
     host: '127.0.0.1',
     port: 0,
     clock: systemClock,
-    callers: new CallerIdentification({ proc: '/proc', excluded: new Set([1]) }),
+    callers: new CallerIdentification({
+      proc: '/proc',
+      excluded: new Set([1]),
+      pause: () => Promise.resolve(),
+    }),
     mainPid: () => process.pid,
     authorize: (_intent: Intent) => allow(),
     judgeAddress: () => ok(undefined),

@@ -80,6 +80,8 @@ describe('the binary', () => {
       'user_namespace',
       'network_namespace',
       'mounts',
+      'ipc_namespace',
+      'private_view',
       'pid_namespace',
       'low_ports',
       'io_uring',
@@ -118,7 +120,7 @@ describe('the specification of a workload', () => {
   test.each([
     ['that ends early', good, 'the spec ended early'],
     ['without a fence', ['landlock off', 'arg /bin/true', 'end'], 'the spec names no fence'],
-    ['with a fence that is none', ['fence none', 'arg /bin/true', 'end'], 'fence is not socket'],
+    ['with a fence that is none', ['fence none', 'arg /bin/true', 'end'], 'fence is not socket or namespace'],
     ['without a program', ['fence socket', 'end'], 'the spec names no program'],
     ['with an unknown word', [...good, 'colour red', 'end'], 'a record has an unknown word'],
     ['with a relative path', [...good, 'read-only etc', 'end'], 'a path is not absolute'],
@@ -232,6 +234,7 @@ describe.skipIf(!has('clang'))(
     test.each([
       ['spec', 'spec.c'],
       ['payload', 'payload.c path.c report.c'],
+      ['channel', 'channel.c messages.c report.c'],
     ])(
       'of the %s hold against a fuzzer, under sanitizers',
       (name, sources) => {

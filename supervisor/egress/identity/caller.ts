@@ -17,9 +17,20 @@ export interface CallerOptions {
   readonly proc: string;
   /** Processes that are never the caller: the supervisor, init and the anchor. */
   readonly excluded: ReadonlySet<number>;
+  /** Waits so many milliseconds. */
+  readonly pause: (ms: number) => Promise<void>;
   /** The workload's user id, where the supervisor has another: a process of ours cannot hold its sockets. */
   readonly workloadUid?: number;
 }
+
+/** Who holds a socket, or why that cannot be told. */
+type Owners =
+  | { readonly kind: 'found'; readonly owners: readonly ProcessFacts[] }
+  | { readonly kind: 'hidden'; readonly reason: string };
+
+/** A session is hidden for less than a millisecond between fork(2) and execve(2). */
+const RETRIES = 4;
+const RETRY_MS = 3;
 
 /** Tells which process is behind a connection to one of our listeners. */
 export class CallerIdentification {
@@ -40,9 +51,14 @@ export class CallerIdentification {
     // The tables of the workload's network namespace, which need not be that of this thread.
     const inode = clientInode(`${proc}/${mainPid}`, connection);
     if (inode === undefined) return err('the socket of the caller is not in the TCP tables');
-    const found = this.#owners(inode);
-    if (!found.ok) return found;
-    const owners = found.value;
+    let found = this.#owners(inode);
+    // A session that is just being started hides itself for a moment; so look again before denying.
+    for (let tries = 0; found.kind === 'hidden' && tries < RETRIES; tries++) {
+      await this.#options.pause(RETRY_MS);
+      found = this.#owners(inode);
+    }
+    if (found.kind !== 'found') return err(found.reason);
+    const { owners } = found;
     if (owners.length === 0) return err('no process that can be read holds the socket of the caller');
     let identity: CallerIdentity | undefined;
     for (const owner of owners) {
@@ -73,7 +89,7 @@ export class CallerIdentification {
   }
 
   /** One pass over all processes: one that hides its descriptors may share the socket, so it denies. */
-  #owners(inode: number): Result<readonly ProcessFacts[], string> {
+  #owners(inode: number): Owners {
     const { proc, excluded } = this.#options;
     const owners: ProcessFacts[] = [];
     for (const pid of listProcesses(proc)) {
@@ -82,12 +98,16 @@ export class CallerIdentification {
       if (holding === 'not') continue;
       if (holding === 'unreadable' && this.#isOurs(pid)) continue;
       if (holding === 'unreadable')
-        return err(`process ${pid} hides its descriptors and may share the socket of the caller`);
+        return {
+          kind: 'hidden',
+          reason: `process ${pid} hides its descriptors and may share the socket of the caller`,
+        };
       const facts = readProcess(proc, pid);
-      if (facts === undefined) return err(`process ${pid} holds the socket, but what it runs cannot be read`);
+      if (facts === undefined)
+        return { kind: 'hidden', reason: `process ${pid} holds the socket, but what it runs cannot be read` };
       owners.push(facts);
     }
-    return ok(owners);
+    return { kind: 'found', owners };
   }
 }
 
