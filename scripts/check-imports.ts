@@ -14,7 +14,14 @@ const LEAVES = ['result', 'clock', 'fault', 'version', 'generated'];
 const BASE = ['policy', 'buffer', 'observability'];
 const PARTS = ['gateway', 'egress', 'access', 'workload', 'confinement'];
 /** What the composition root is made of, a file each. */
-const ROOT_PARTS = ['handover', 'initial-policy', 'policy-in-force', 'egress-report'];
+const ROOT_PARTS = [
+  'handover',
+  'initial-policy',
+  'policy-in-force',
+  'egress-report',
+  'enforcement-report',
+  'confinement-input',
+];
 
 /**
  * What each room may import besides itself. A file directly in supervisor/ is a room of
@@ -26,7 +33,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(
     ROOT_PARTS.map((room) => [room, ['config', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES]]),
   ),
-  doctor: ['config', ...PARTS, ...BASE, ...LEAVES],
+  doctor: ['config', 'confinement-input', ...PARTS, ...BASE, ...LEAVES],
   config: ['cli', ...BASE, ...LEAVES],
   cli: LEAVES,
   ...Object.fromEntries(PARTS.map((room) => [room, [...BASE, ...LEAVES]])),
