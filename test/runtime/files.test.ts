@@ -334,6 +334,12 @@ describe.skipIf(why !== undefined)(name('files in a container under runc'), () =
       'list /run/openshell': 'ok',
       'read /run/policy.yaml': 'ok',
     });
+    // In the namespace fence it is covered by a mount as well.
+    const covered = await attempt([KEY, 'read /etc/passwd'], { ...options, env: hidden, seccomp: false });
+    expect(said(covered)).toEqual({
+      [KEY]: expect.stringMatching(/^(ENOENT|EACCES)$/),
+      'read /etc/passwd': 'ok',
+    });
     // A writable directory above it cannot be carved, so what that means is said.
     const writable = await attempt([KEY], {
       ...options,
