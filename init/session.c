@@ -26,7 +26,9 @@ static void set_limit(int resource, rlim_t value, const char *name)
 		control_fail(EXIT_INTERNAL, "cannot read the limit %s: %s", name, errno_name(errno));
 	if (limit.rlim_max != RLIM_INFINITY && value > limit.rlim_max)
 		value = limit.rlim_max;
-	limit.rlim_cur = limit.rlim_max = value;
+	limit.rlim_max = value;
+	if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > value)
+		limit.rlim_cur = value;
 	if (setrlimit(resource, &limit))
 		control_fail(EXIT_INTERNAL, "cannot set the limit %s: %s", name, errno_name(errno));
 }

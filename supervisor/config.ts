@@ -45,6 +45,9 @@ export interface Config {
   readonly strictLoopback: boolean;
   /** Upper bound for Landlock's ABI; what the kernel has when absent. */
   readonly landlockAbiMax: number | undefined;
+  readonly maxProcesses: number | undefined;
+  readonly maxOpenFiles: number | undefined;
+  readonly requirePidsMax: boolean;
   readonly identity: { readonly uid: number; readonly gid: number } | undefined;
   /** The image's USER, as the driver tells it; empty for an image without one. */
   readonly imageUser: string | undefined;
@@ -115,6 +118,8 @@ function readConfig(values: Values, command: readonly string[], env: Environment
       );
     return parsed;
   };
+  const bound = (name: string, low: number, high: number): number | undefined =>
+    get(name) === undefined ? undefined : number(`--${name}`, get(name), low, low, high);
   try {
     const mode = get('mode') ?? 'network,process';
     if (mode !== 'network,process')
@@ -176,6 +181,9 @@ function readConfig(values: Values, command: readonly string[], env: Environment
           : undefined,
         proxyPort: number('--proxy-port', get('proxy-port'), 3128, 1, 65_535),
         strictLoopback: values['strict-loopback'] === true,
+        maxProcesses: bound('max-processes', 16, 4_194_304),
+        maxOpenFiles: bound('max-open-files', 64, 1_048_576),
+        requirePidsMax: env['OPENSHELL_REQUIRE_RUNTIME_PID_LIMIT'] !== undefined,
         landlockAbiMax:
           get('landlock-abi-max') === undefined
             ? undefined

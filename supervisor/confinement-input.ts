@@ -1,7 +1,8 @@
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { Config } from './config.ts';
 import { hiddenPaths } from './confinement/hidden-paths.ts';
+import { parsePidsMax } from './confinement/limits.ts';
 import type { PlanInput } from './confinement/plan.ts';
 import type { Fault } from './fault.ts';
 import type { PolicyDocument } from './policy/document.ts';
@@ -28,6 +29,12 @@ export function confinementInput(
     identity: identity.value,
     hidden: hiddenPaths(secrets, [...files.readOnly, ...files.readWrite], canonical),
     landlockAbiMax: config.landlockAbiMax,
+    limits: {
+      openFiles: config.maxOpenFiles,
+      processes: config.maxProcesses,
+      pidsMax: parsePidsMax(readPidsMax()),
+      requirePidsMax: config.requirePidsMax,
+    },
     strictLoopback: config.strictLoopback ? [config.proxyPort] : undefined,
     canonical: canonicalAsFarAsItExists,
   });
@@ -44,6 +51,17 @@ function workloadIdentity(config: Config, document: PolicyDocument): Result<Iden
     runAsGroup,
     ...readAccounts(),
   });
+}
+
+/** The container's own bound, with cgroup v2 or v1; a container sees its own control group at the root. */
+function readPidsMax(): string | undefined {
+  for (const path of ['/sys/fs/cgroup/pids.max', '/sys/fs/cgroup/pids/pids.max'])
+    try {
+      return readFileSync(path, 'utf8');
+    } catch {
+      // not mounted, or the other version
+    }
+  return undefined;
 }
 
 function canonical(path: string): string | undefined {

@@ -6,7 +6,7 @@ import { shorthand } from './observability/ocsf.ts';
 /** A gap is a finding; what is partly enforced weighs less than what is not enforced at all. */
 const SEVERITY = { partial: 'low', none: 'medium' } as const;
 /** Without these the sandbox is less than what its policy asks for. */
-const GRAVE: ReadonlySet<string> = new Set(['files', 'supervisor-files']);
+const GRAVE: ReadonlySet<string> = new Set(['files', 'supervisor-files', 'supervisor-process']);
 
 /** Tells the statement: one log line an aspect, an OCSF event for each gap and one for the whole, metrics. */
 export function reportEnforcement(
@@ -21,14 +21,14 @@ export function reportEnforcement(
       log.info(`enforced: ${aspect} by ${mechanism}`, { note });
       continue;
     }
-    const grave = level === 'none' && GRAVE.has(aspect);
+    const grave = GRAVE.has(aspect);
     const what = level === 'none' ? 'NOT enforced' : 'partly enforced';
-    if (grave || level === 'partial') log.warn(`${what}: ${aspect}`, { note });
+    if (grave) log.warn(`${what}: ${aspect}`, { note });
     else log.info(`${what}: ${aspect}`, { note });
     logging.ocsf(
       shorthand({
         class: 'finding',
-        severity: grave ? 'high' : SEVERITY[level],
+        severity: grave && level === 'none' ? 'high' : SEVERITY[level],
         title: `${what}: ${aspect}: ${note}`,
         type: `${aspect}-${level === 'none' ? 'unenforced' : 'partly-enforced'}`,
       }),

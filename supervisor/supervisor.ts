@@ -37,7 +37,6 @@ import { prepareWorkspace } from './workload/workspace.ts';
 /** How long the end may take beside the workload's own: exit report, then what is buffered. */
 const EXIT_REPORT_MS = 10_000;
 const DRAIN_MS = 3_000;
-const OOM_SCORE_ADJ = 500;
 const PROXY_HOST = '127.0.0.1';
 
 /** Undoes a step of the start. */
@@ -120,7 +119,7 @@ class Supervisor {
             fenceFd: handover.fenceFd,
             privileges: this.#privileges,
             anchorPids: anchor?.pids ?? [],
-            limits: { openFiles: undefined, processes: undefined, oomScoreAdj: OOM_SCORE_ADJ },
+            limits: plan.limits,
           },
           plan,
           {

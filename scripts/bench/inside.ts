@@ -38,6 +38,7 @@ async function confine(job: Job): Promise<Confinement> {
         compatibility: 'best_effort',
       },
       identity: undefined,
+      limits: { openFiles: undefined, processes: undefined, pidsMax: 'unknown', requirePidsMax: false },
     }),
   );
   const { fenceFd } = handover;
@@ -60,7 +61,7 @@ async function confine(job: Job): Promise<Confinement> {
       launcher,
       fenceFd,
       privileges,
-      limits: { openFiles: undefined, processes: undefined, oomScoreAdj: 500 },
+      limits: plan.limits,
       ...(anchor === undefined ? {} : { anchorPids: anchor.pids }),
     },
     plan,

@@ -30,6 +30,8 @@ const FLAGS = {
   'landlock-abi-max': text(
     'use no Landlock feature newer than this ABI, as an older kernel would; 0 uses none',
   ),
+  'max-processes': text('processes and threads that the workload may have; 4096 in a user namespace'),
+  'max-open-files': text('files that a process of the workload may have open; 65536'),
   'termination-grace': text('seconds between a polite end and SIGKILL'),
   mode: text('network,process: the only one here'),
   'proxy-uid': text('sidecar topology only'),

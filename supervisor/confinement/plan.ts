@@ -1,6 +1,7 @@
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
 import { loopbackPorts, settledRules } from './landlock.ts';
+import { type LimitsInput, planLimits, type ResourceLimits } from './limits.ts';
 import type { Probe, ProbeOutcome } from './probe.ts';
 import { type Enforcement, stateEnforcement } from './statement.ts';
 
@@ -51,6 +52,9 @@ export interface ConfinementPlan {
   readonly identity: WorkloadIdentity | undefined;
   /** Absolute paths that the workload must not see where mounts work: token, keys, state. */
   readonly hidden: readonly string[];
+  readonly limits: ResourceLimits;
+  /** What the container's control group bounds the number of processes to. */
+  readonly pidsMax: LimitsInput['pidsMax'];
   readonly statement: readonly Enforcement[];
 }
 
@@ -59,6 +63,7 @@ export interface PlanInput {
   readonly files: FileRules;
   /** Whom the workload runs as; needed when the container runs as root. */
   readonly identity: WorkloadIdentity | undefined;
+  readonly limits: LimitsInput;
   /** The supervisor's own files and directories. */
   readonly hidden?: readonly string[];
   /** Upper bound for Landlock's ABI, for tests of older kernels. */
@@ -93,7 +98,11 @@ export function planConfinement(input: PlanInput): Result<ConfinementPlan, Fault
   if (!fence.ok) return fence;
   const files = planFiles(input, fence.value);
   if (!files.ok) return files;
+  const limits = planLimits(input.limits, fence.value);
+  if (!limits.ok) return limits;
   const decisions = {
+    limits: limits.value,
+    pidsMax: input.limits.pidsMax,
     fence: fence.value,
     files: files.value,
     identity: identity.value,

@@ -1,3 +1,4 @@
+import type { ResourceLimits } from './limits.ts';
 import type { ConfinementPlan, NetworkFence } from './plan.ts';
 
 type NamespaceFence = Extract<NetworkFence, { kind: 'namespace' }>;
@@ -10,14 +11,6 @@ export interface Launch {
   readonly argv: readonly string[];
   readonly cwd: string | undefined;
   readonly environment: ReadonlyMap<string, string>;
-}
-
-/** Bounds on the workload's resources; `undefined` leaves what the container has. */
-export interface ResourceLimits {
-  readonly openFiles: number | undefined;
-  readonly processes: number | undefined;
-  /** 0..1000; above the supervisor's, so that the kernel takes the workload first. */
-  readonly oomScoreAdj: number;
 }
 
 /** Encodes what `openshell-sandbox anchor` reads (init/spec.h): the namespaces that sessions share. */

@@ -2,10 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { err, ok, type Result } from '../result.ts';
+import type { ResourceLimits } from './limits.ts';
 import type { ConfinementPlan } from './plan.ts';
 import type { Privileges } from './privileges.ts';
 import { type ReportRecord, readRecords } from './shim-report.ts';
-import { encodeShimSpec, type Launch, type ResourceLimits } from './shim-spec.ts';
+import { encodeShimSpec, type Launch } from './shim-spec.ts';
 
 /** What a specification takes, less the one that the anchor adds (init/spec.h). */
 const MAX_PROTECTED = 63;

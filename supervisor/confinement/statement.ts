@@ -12,6 +12,7 @@ export const ASPECTS = [
   'supervisor-process',
   'syscalls',
   'identity',
+  'resources',
 ] as const;
 export type Aspect = (typeof ASPECTS)[number];
 
@@ -54,6 +55,7 @@ export function stateEnforcement(plan: Decisions, probe: Probe): readonly Enforc
       mechanism: plan.identity === undefined ? 'container' : 'setresuid',
       note: `user ${plan.identity?.uid ?? probe.uid}, no capability, no new privileges`,
     },
+    resources(plan),
   ];
 }
 
@@ -128,6 +130,25 @@ function supervisorFiles({ fence, files: confinement }: Decisions): Enforcement 
     level: 'none',
     mechanism: 'none',
     note: 'the token file is readable by the workload’s user id: neither Landlock nor mounts work here',
+  };
+}
+
+function resources({ limits, pidsMax }: Decisions): Enforcement {
+  const aspect = 'resources';
+  const files = `${limits.openFiles ?? 'the container’s'} open files a process`;
+  const mechanisms = ['rlimits', ...(typeof pidsMax === 'number' ? ['pids cgroup'] : [])];
+  const processes = [
+    ...(limits.processes === undefined ? [] : [`${limits.processes} processes of its user`]),
+    ...(typeof pidsMax === 'number' ? [`${pidsMax} in the container`] : []),
+  ];
+  const bounded = processes.length > 0;
+  return {
+    aspect,
+    level: bounded ? 'full' : 'partial',
+    mechanism: mechanisms.join(', '),
+    note: bounded
+      ? `${files}; ${processes.join(', ')}`
+      : `${files}; processes are not bounded: set podPidsLimit of the kubelet, or --max-processes`,
   };
 }
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { parsePidsMax } from '../../supervisor/confinement/limits.ts';
 import { planConfinement } from '../../supervisor/confinement/plan.ts';
 import { type Probe, parseProbe } from '../../supervisor/confinement/probe.ts';
 import { parseShimReport } from '../../supervisor/confinement/shim.ts';
@@ -31,7 +32,14 @@ const PROBE: Probe = {
 };
 const FILES = { readOnly: ['/usr'], readWrite: ['/tmp'], compatibility: 'best_effort' } as const;
 const plan = (probe: Partial<Probe>, more: Partial<Parameters<typeof planConfinement>[0]> = {}) =>
-  planConfinement({ probe: { ...PROBE, ...probe }, files: FILES, identity: undefined, ...more });
+  planConfinement({
+    probe: { ...PROBE, ...probe },
+    files: FILES,
+    identity: undefined,
+    limits: LIMITS,
+    ...more,
+  });
+const LIMITS = { openFiles: undefined, processes: undefined, pidsMax: 100, requirePidsMax: false } as const;
 const refusal = (result: ReturnType<typeof plan>) =>
   result.ok ? '' : `${result.error.exitCode} ${result.error.message}`;
 
@@ -50,6 +58,7 @@ describe('the plan', () => {
       'supervisor-files': 'full',
       processes: 'none',
       'supervisor-process': 'full',
+      resources: 'full',
       syscalls: 'full',
       identity: 'full',
     });
@@ -117,6 +126,30 @@ describe('the plan', () => {
     });
     expect(refusal(plan({ uid: 0, capabilities: '40' }, { identity }))).toMatch(
       /^71 .*without the capabilities SETUID and SETGID.*set runAsUser/,
+    );
+  });
+
+  test('bounds open files always, processes where they can be counted, and demands pids.max when told to', () => {
+    const limits = (probe: Partial<Probe>, more: Partial<typeof LIMITS> | object = {}) => {
+      const made = plan(probe, { limits: { ...LIMITS, ...more } });
+      return made.ok ? made.value.limits : made.error.message;
+    };
+    expect(limits({})).toEqual({ openFiles: 65_536, processes: undefined, oomScoreAdj: 500 });
+    expect(limits({ network_namespace: yes })).toMatchObject({ processes: 4096 });
+    expect(limits({ network_namespace: yes, privileged: true })).toMatchObject({ processes: undefined });
+    expect(limits({}, { processes: 50, openFiles: 100 })).toMatchObject({ processes: 50, openFiles: 100 });
+    expect(limits({}, { requirePidsMax: true })).toMatchObject({ openFiles: 65_536 });
+    for (const pidsMax of ['unlimited', 'unknown'])
+      expect(limits({}, { requirePidsMax: true, pidsMax })).toMatch(/pids\.max is un.*podPidsLimit/);
+    const resources = (pidsMax: 100 | 'unlimited', probe: Partial<Probe> = {}) => {
+      const made = plan(probe, { limits: { ...LIMITS, pidsMax } });
+      return made.ok && made.value.statement.find(({ aspect }) => aspect === 'resources');
+    };
+    expect(resources(100)).toMatchObject({ level: 'full', mechanism: 'rlimits, pids cgroup' });
+    expect(resources('unlimited')).toMatchObject({ level: 'partial', mechanism: 'rlimits' });
+    expect(resources('unlimited', { network_namespace: yes })).toMatchObject({ level: 'full' });
+    expect([parsePidsMax('max\n'), parsePidsMax('12\n'), parsePidsMax('x'), parsePidsMax(undefined)]).toEqual(
+      ['unlimited', 12, 'unknown', 'unknown'],
     );
   });
 
