@@ -27,6 +27,7 @@ enum { SESSION_CONTROL, SESSION_STDIN, SESSION_STDOUT, SESSION_STDERR, SESSION_S
 
 static struct { pid_t pid; int status; } sessions[ANCHOR_MAX_SESSIONS];
 static size_t session_count;
+static int proc_directory; /* the container's, from before the view; "self" in it is whoever asks */
 
 /* In the child: the session's descriptors take their places, and everything of the anchor goes. */
 static void become_session(const int *received, pid_t stand_in)
@@ -47,8 +48,10 @@ static void become_session(const int *received, pid_t stand_in)
 	   with it (SCM_CREDENTIALS), and the stand-in passes it on before it lets us go. */
 	if (send(high[SESSION_STATUS], &byte, 1, MSG_NOSIGNAL) != 1 || recv(high[SESSION_STATUS], &byte, 1, 0) != 1)
 		_exit(EXIT_INTERNAL);
-	if (syscall(SYS_close_range, CONTROL_FD + 1, ~0u, 0) && errno == ENOSYS)
-		for (int fd = CONTROL_FD + 1; fd < 65536; fd++)
+	if (dup3(proc_directory, FENCE_FD, O_CLOEXEC) < 0)
+		_exit(EXIT_INTERNAL);
+	if (syscall(SYS_close_range, FENCE_FD + 1, ~0u, 0) && errno == ENOSYS)
+		for (int fd = FENCE_FD + 1; fd < 65536; fd++)
 			close(fd);
 	control_read_spec(&spec, SPEC_SESSION);
 	if (spec.fence != FENCE_NAMESPACE)
@@ -56,7 +59,7 @@ static void become_session(const int *received, pid_t stand_in)
 	/* Its own stand-in is one more process that a workload in the same pid namespace must not touch. */
 	if (spec.protected_count < SPEC_MAX_PROTECTED && stand_in > 0)
 		spec.protected_pids[spec.protected_count++] = stand_in;
-	session_run(&spec);
+	session_run(&spec, FENCE_FD);
 }
 
 static void start_session(int registrations)
@@ -214,6 +217,9 @@ int anchor_main(void)
 	setsid();
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		control_fail(EXIT_CONFINEMENT, "cannot set no_new_privs: %s", errno_name(errno));
+	proc_directory = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (proc_directory < 0)
+		control_fail(EXIT_CONFINEMENT, "cannot open /proc: %s", errno_name(errno));
 	enter(&spec);
 	/* From here on our memory and descriptors are closed to our own user id (proc_pid_mem(5), ptrace(2)).
 	   Not earlier: the files that map a user namespace belong to root in a process that is not dumpable. */

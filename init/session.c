@@ -33,7 +33,7 @@ static void set_limit(int resource, rlim_t value, const char *name)
 		control_fail(EXIT_INTERNAL, "cannot set the limit %s: %s", name, errno_name(errno));
 }
 
-static void set_limits(const struct spec *spec)
+static void set_limits(const struct spec *spec, int proc)
 {
 	char text[16];
 
@@ -42,12 +42,11 @@ static void set_limits(const struct spec *spec)
 		set_limit(RLIMIT_NOFILE, (rlim_t)spec->nofile, "nofile");
 	if (spec->nproc > 0)
 		set_limit(RLIMIT_NPROC, (rlim_t)spec->nproc, "nproc");
-	if (spec->oom_score_adj < 0)
-		return;
 	/* Raising it is free; the kernel then takes the workload before the supervisor. */
 	int size = snprintf(text, sizeof text, "%ld", spec->oom_score_adj);
-	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (file < 0 || write(file, text, (size_t)size) != size)
+	int file = openat(proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	close(proc);
+	if (spec->oom_score_adj >= 0 && (file < 0 || write(file, text, (size_t)size) != size))
 		control_say("warn oom_score_adj stays as it was: %s", errno_name(errno));
 	if (file >= 0)
 		close(file);
@@ -160,7 +159,7 @@ static void join_socket_fence(int listener)
 	close(FENCE_FD);
 }
 
-void session_run(struct spec *spec)
+void session_run(struct spec *spec, int proc)
 {
 	static struct filter filter;
 	int listener = -1;
@@ -168,7 +167,7 @@ void session_run(struct spec *spec)
 
 	reset_process();
 	be_dumpable();
-	set_limits(spec);
+	set_limits(spec, proc);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		control_fail(EXIT_CONFINEMENT, "cannot set no_new_privs: %s", errno_name(errno));
 	int ruleset = landlock_prepare(spec);

@@ -7,8 +7,9 @@
 /*
  * Confines the calling process as `spec` says and executes the workload; reports over the control socket
  * and never returns. With FENCE_SOCKET it registers over FENCE_FD; with FENCE_NAMESPACE it must have been
- * forked by the anchor, which stands inside.
+ * forked by the anchor, which stands inside. `proc` is an open directory, the container's own /proc, which
+ * the workload's view may not have; it is closed.
  */
-void session_run(struct spec *spec) __attribute__((noreturn));
+void session_run(struct spec *spec, int proc) __attribute__((noreturn));
 
 #endif
