@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { egress } from './bench/egress.ts';
 import { files } from './bench/files.ts';
 import { memory } from './bench/memory.ts';
-import { usableRuntimes } from './bench/runtimes.ts';
+import { placesOf, usableRuntimes } from './bench/runtimes.ts';
 import { sockets } from './bench/sockets.ts';
 import { spawn } from './bench/spawn.ts';
 import { start } from './bench/start.ts';
@@ -68,7 +68,7 @@ try {
     started ??= startWorld();
     return started;
   };
-  for (const subject of chosen) await subject({ directory, runtimes, world });
+  for (const subject of chosen) await subject({ directory, runtimes, places: placesOf(runtimes), world });
   console.log(`\nDone in ${Math.round((Date.now() - begun) / 1000)} s.`);
 } catch (error) {
   console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);

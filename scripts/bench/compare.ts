@@ -1,27 +1,28 @@
-import type { Runtime } from '../lib/runtime.ts';
 import { type Measured, measure, type Work } from './container.ts';
-import { figure, median, row } from './report.ts';
-import type { Bench } from './subject.ts';
+import { figure, heading, median, row } from './report.ts';
+import type { Bench, Place } from './subject.ts';
 
 /** A line of a comparison: the name of its samples, and what a reader is told. */
 export type Line = readonly [name: string, what: string];
 
 /**
- * Does the same work under each runtime, and prints for each line and runtime the medians of unconfined and
- * confined, and the median of the rounds' ratios. `scale` divides the samples.
+ * Does the same work in each place, and prints for each line and place the medians of unconfined and
+ * confined, and the median of the rounds' ratios. `scale` divides the samples; `about` tells how the work differs
+ * from place to place.
  */
 export async function compare(
   bench: Bench,
-  work: (runtime: Runtime) => Work,
+  work: (place: Place) => Work,
   lines: readonly Line[],
   scale: number,
-  title: () => void,
+  title: string,
+  about: readonly (readonly [what: string, cell: (place: Place) => string])[] = [],
 ): Promise<void> {
-  const measured: (readonly [Runtime, Measured])[] = [];
-  for (const runtime of bench.runtimes)
-    measured.push([runtime, await measure(runtime, bench, work(runtime))]);
-  title();
-  row('', ...measured.map(([runtime]) => runtime));
+  const measured: (readonly [Place, Measured])[] = [];
+  for (const place of bench.places) measured.push([place, await measure(place, bench, work(place))]);
+  heading(title);
+  row('', ...measured.map(([{ name }]) => name));
+  for (const [what, cell] of about) row(what, ...measured.map(([place]) => cell(place)));
   for (const [name, what] of lines) {
     for (const side of ['unconfined', 'confined'] as const)
       row(`${what}, ${side}`, ...measured.map(([, one]) => figure(median(one.values(side, name)) / scale)));

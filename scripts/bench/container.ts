@@ -3,11 +3,10 @@ import { join } from 'node:path';
 import { build } from '../lib/build.ts';
 import { fingerprint } from '../lib/fingerprint.ts';
 import { cached } from '../lib/paths.ts';
-import type { Runtime } from '../lib/runtime.ts';
 import { runSandbox } from '../lib/sandbox.ts';
 import { type Job, MARK, type Sample, type Side } from './job.ts';
 import { MACHINE, READ_ONLY, READ_WRITE, TOOLS } from './policy.ts';
-import type { Bench } from './subject.ts';
+import type { Bench, Place } from './subject.ts';
 
 const SOURCES = ['supervisor', 'proto', 'init', 'scripts/lib', 'scripts/bench', 'package-lock.json'];
 /** For the runtime, the probe and the anchor, beside what the job may take. */
@@ -34,15 +33,20 @@ export interface Measured {
 export type Work = Omit<Job, 'readOnly' | 'readWrite'>;
 
 /**
- * Does a job in a container of `runtime`, with the bench's directory (tools.ts fills it) at its place. Rejects with the
+ * Does a job in a container, with the bench's directory (tools.ts fills it) at its place. Rejects with the
  * container's last words when it ends early, and when it takes longer than the job allows.
  */
-export async function measure(runtime: Runtime, { directory, world }: Bench, work: Work): Promise<Measured> {
+export async function measure(
+  { name, runtime, seccomp }: Place,
+  { directory, world }: Bench,
+  work: Work,
+): Promise<Measured> {
   const job: Job = { ...work, readOnly: READ_ONLY, readWrite: READ_WRITE };
   const image = await benchImage();
   const { code, stdout, stderr } = await runSandbox({
     runtime,
-    // A place of its own, where lo is up and routes lead somewhere, as in a pod.
+    seccomp,
+    // A network of its own, where lo is up and routes lead somewhere, as in a pod.
     network: await (await world()).network(),
     image,
     command: [],
@@ -55,7 +59,7 @@ export async function measure(runtime: Runtime, { directory, world }: Bench, wor
   });
   const read = parseOutput(stdout);
   if (!read.done)
-    throw new Error(`the bench under ${runtime} ended early with ${code}: ${stderr.trim() || '(no words)'}`);
+    throw new Error(`the bench under ${name} ended early with ${code}: ${stderr.trim() || '(no words)'}`);
   return read;
 }
 

@@ -1,9 +1,8 @@
-import type { Runtime } from '../lib/runtime.ts';
 import { compare } from './compare.ts';
 import type { Step } from './job.ts';
 import { MACHINE, TOOLS } from './policy.ts';
-import { heading, row } from './report.ts';
-import type { Bench } from './subject.ts';
+import { row } from './report.ts';
+import type { Bench, Place } from './subject.ts';
 import { makeTools, makeTree } from './tools.ts';
 
 const ROUNDS = 7;
@@ -14,7 +13,7 @@ const TREES = { large: 20_000, small: 4_000 } as const;
 /** How many sources are compiled, by the same reckoning. */
 const SOURCES = { large: 10, small: 3 } as const;
 type Tree = keyof typeof TREES;
-const treeOf = (runtime: Runtime): Tree => (['runc', 'crun', 'host'].includes(runtime) ? 'large' : 'small');
+const treeOf = ({ runtime }: Place): Tree => (['runc', 'crun', 'host'].includes(runtime) ? 'large' : 'small');
 
 const archiveSteps = (tree: Tree): readonly Step[] => [
   {
@@ -69,7 +68,7 @@ const buildStep = (tree: Tree, sources: readonly string[]): Step => ({
 
 /** File-heavy work on a tree in a tmpfs, and a small build, confined and not. */
 export async function files(bench: Bench): Promise<void> {
-  for (const tree of new Set(bench.runtimes.map(treeOf))) await makeTree(bench.directory, tree, TREES[tree]);
+  for (const tree of new Set(bench.places.map(treeOf))) await makeTree(bench.directory, tree, TREES[tree]);
   const tools = await makeTools(bench.directory);
   const steps = (tree: Tree): readonly Step[] => [
     ...archiveSteps(tree),
@@ -78,11 +77,11 @@ export async function files(bench: Bench): Promise<void> {
   ];
   await compare(
     bench,
-    (runtime) => ({
-      steps: steps(treeOf(runtime)),
+    (place) => ({
+      steps: steps(treeOf(place)),
       rounds: ROUNDS,
       warmUp: 1,
-      budgetMs: 15_000,
+      budgetMs: 13_000,
       limitMs: 60_000,
     }),
     [
@@ -95,11 +94,11 @@ export async function files(bench: Bench): Promise<void> {
       ['build', 'gcc -c of each source'],
     ],
     1,
-    () => {
-      heading('File-heavy work in a tmpfs, ms, medians of interleaved rounds');
-      row('files in the tree', ...bench.runtimes.map((runtime) => `${TREES[treeOf(runtime)]}`));
-      row('C sources', ...bench.runtimes.map((runtime) => `${SOURCES[treeOf(runtime)]}`));
-    },
+    'File-heavy work in a tmpfs, ms, medians of interleaved rounds',
+    [
+      ['files in the tree', (place) => `${TREES[treeOf(place)]}`],
+      ['C sources', (place) => `${SOURCES[treeOf(place)]}`],
+    ],
   );
   if (!tools.git) row('not measured: git, which this machine does not have');
   if (tools.sources.length === 0) row('not measured: a build, for this machine has no compiler');

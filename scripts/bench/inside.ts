@@ -121,7 +121,11 @@ const say = (text: string): void => void writeSync(1, `${MARK}${text}\n`);
 async function work(job: Job): Promise<void> {
   const confinement = await confine(job);
   const { fence, files } = confinement.plan;
-  say(`mechanism ${fence.kind} fence, files ${files.kind}`);
+  const more =
+    fence.kind === 'namespace'
+      ? ['ipc', 'mounts', 'pid'].filter((name) => name in fence && fence[name as 'pid'])
+      : [];
+  say(`mechanism ${[`${fence.kind} fence`, ...more].join(', ')}; files: ${files.kind}`);
   let deadline = Number.POSITIVE_INFINITY;
   for (let round = -job.warmUp; round < job.rounds; round++) {
     if (round === 0) deadline = performance.now() + job.budgetMs;

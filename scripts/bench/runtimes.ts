@@ -1,6 +1,7 @@
 import { RUNTIMES, type Runtime } from '../lib/runtime.ts';
 import { runSandbox } from '../lib/sandbox.ts';
 import { policyFile } from './policy.ts';
+import type { Place } from './subject.ts';
 
 const START_MS = 90_000;
 
@@ -24,5 +25,15 @@ export async function usableRuntimes(
   }
   return usable;
 }
+
+/**
+ * The places that these runtimes give. runc comes a second time, without RuntimeDefault: namespaces are allowed
+ * there, as in a Kata guest, so the other fence is chosen.
+ */
+export const placesOf = (runtimes: readonly Runtime[]): readonly Place[] =>
+  runtimes.flatMap((runtime) => [
+    { name: runtime, runtime, seccomp: true },
+    ...(runtime === 'runc' ? [{ name: 'runc, open', runtime, seccomp: false }] : []),
+  ]);
 
 const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';

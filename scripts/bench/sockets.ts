@@ -1,6 +1,5 @@
 import { compare } from './compare.ts';
 import { TOOLS } from './policy.ts';
-import { heading } from './report.ts';
 import type { Bench } from './subject.ts';
 import { makeCalls } from './tools.ts';
 
@@ -23,6 +22,6 @@ export async function sockets(bench: Bench): Promise<void> {
       ['connect', 'socket, connect, accept, close both'],
     ],
     1000,
-    () => heading('Sockets, µs, medians of interleaved rounds'),
+    'Sockets, µs, medians of interleaved rounds',
   );
 }

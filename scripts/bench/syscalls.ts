@@ -1,6 +1,5 @@
 import { compare } from './compare.ts';
 import { TOOLS } from './policy.ts';
-import { heading } from './report.ts';
 import type { Bench } from './subject.ts';
 import { makeCalls } from './tools.ts';
 
@@ -23,6 +22,6 @@ export async function syscalls(bench: Bench): Promise<void> {
       ['read', 'read of one byte of /dev/zero'],
     ],
     1,
-    () => heading('System calls, ns, medians of interleaved rounds'),
+    'System calls, ns, medians of interleaved rounds',
   );
 }
