@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { within } from './bench/bounded.ts';
 import { egress } from './bench/egress.ts';
 import { files } from './bench/files.ts';
 import { memory } from './bench/memory.ts';
@@ -32,6 +33,10 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
   files,
 };
 
+/** The last resort; what a subject waits for has its own, shorter bound. */
+const SUBJECT_MS = 600_000;
+const WORLD_MS = 60_000;
+
 const refuse = (message: string): never => {
   console.error(`bench: ${message}`);
   process.exit(64);
@@ -55,7 +60,12 @@ const directory = mkdtempSync(join(tmpdir(), 'bench-'));
 publish(directory);
 let started: Promise<World> | undefined;
 const undo = undoAtExit(async () => {
-  if (started !== undefined) await (await started).stop();
+  if (started !== undefined)
+    await within(
+      WORLD_MS,
+      'the end of the world',
+      started.then((one) => one.stop()),
+    );
   rmSync(directory, { recursive: true, force: true });
 });
 let code = 0;
@@ -66,9 +76,14 @@ try {
   if (runtimes.length === 0) throw new Error('no runtime starts a workload here');
   const world = (): Promise<World> => {
     started ??= startWorld();
-    return started;
+    return within(WORLD_MS, 'the world of test hosts', started);
   };
-  for (const subject of chosen) await subject({ directory, runtimes, places: placesOf(runtimes), world });
+  for (const subject of chosen)
+    await within(
+      SUBJECT_MS,
+      subject.name,
+      subject({ directory, runtimes, places: placesOf(runtimes), world }),
+    );
   console.log(`\nDone in ${Math.round((Date.now() - begun) / 1000)} s.`);
 } catch (error) {
   console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);

@@ -13,7 +13,7 @@ export async function within<T>(ms: number, what: string, work: Promise<T>): Pro
   }
 }
 
-/** Asks `ready` every `everyMs` until it returns something, at most `ms`; rejects then, naming `what`. */
+/** Asks `ready` every `everyMs` until it returns something, at most `ms` each time and in all; rejects then, naming `what`. */
 export async function until<T>(
   ms: number,
   what: string,
@@ -22,7 +22,7 @@ export async function until<T>(
 ): Promise<T> {
   const deadline = Date.now() + ms;
   for (;;) {
-    const value = await ready();
+    const value = await within(ms, what, Promise.resolve(ready()));
     if (value !== undefined) return value;
     if (Date.now() > deadline) throw new Error(`${what}: not so after ${ms / 1000} s`);
     await new Promise((resolve) => setTimeout(resolve, everyMs));
