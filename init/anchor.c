@@ -215,6 +215,7 @@ int anchor_main(void)
 		for (int fd = CHANNEL_FD + 1; fd < 65536; fd++)
 			close(fd);
 	setsid();
+	session_default_signals(); /* here once, for all sessions */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		control_fail(EXIT_CONFINEMENT, "cannot set no_new_privs: %s", errno_name(errno));
 	proc_directory = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);

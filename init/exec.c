@@ -25,5 +25,6 @@ int exec_main(void)
 	if (syscall(SYS_close_range, FENCE_FD + 1, ~0u, 0) && errno == ENOSYS)
 		for (int fd = FENCE_FD + 1; fd < 65536; fd++)
 			close(fd);
+	session_default_signals();
 	session_run(&spec, open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
 }

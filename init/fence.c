@@ -69,6 +69,35 @@ static int make_socket(int domain, int type, int protocol)
 	return made;
 }
 
+/*
+ * Gives the caller the socket `made` and lets its socket(2) return. Returns 0, or the errno to answer with.
+ * Linux 5.14 does both at once (SECCOMP_ADDFD_FLAG_SEND). Before, 5.9 on, it takes two steps, and the caller may
+ * use the descriptor, or die, in between: harmless, for the socket is bound to lo already.
+ */
+static int inject(int listener, uint64_t id, int made, bool close_on_exec)
+{
+	static bool in_two_steps;
+	struct seccomp_notif_addfd injected = {
+		.id = id,
+		.flags = in_two_steps ? 0 : SECCOMP_ADDFD_FLAG_SEND,
+		.srcfd = (unsigned)made,
+		.newfd_flags = close_on_exec ? O_CLOEXEC : 0,
+	};
+
+	int remote = ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &injected);
+	if (remote < 0 && errno == EINVAL && !in_two_steps) {
+		in_two_steps = true; /* the kernel does not know the flag, and never will */
+		injected.flags = 0;
+		remote = ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &injected);
+	}
+	if (remote < 0)
+		return errno;
+	if (!in_two_steps)
+		return 0;
+	struct seccomp_notif_resp response = { .id = id, .val = remote };
+	return ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response) ? errno : 0;
+}
+
 bool fence_answer(int listener)
 {
 	struct seccomp_notif request;
@@ -82,16 +111,9 @@ bool fence_answer(int listener)
 		int type = (int)request.data.args[1];
 		int made = make_socket((int)request.data.args[0], type, (int)request.data.args[2]);
 		if (made >= 0) {
-			struct seccomp_notif_addfd injected = {
-				.id = request.id,
-				.flags = SECCOMP_ADDFD_FLAG_SEND, /* installs and answers at once: no race in between */
-				.srcfd = (unsigned)made,
-				.newfd_flags = type & SOCK_CLOEXEC ? O_CLOEXEC : 0,
-			};
-			int done = ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &injected);
-			int error = errno;
+			int error = inject(listener, request.id, made, type & SOCK_CLOEXEC);
 			close(made);
-			if (done >= 0 || error == ENOENT)
+			if (!error || error == ENOENT)
 				return true;
 			response.error = -error; /* EMFILE of the workload, mostly */
 		} else {
@@ -122,8 +144,11 @@ static bool accept_registration(void)
 	}
 	bool valid = size == 5 && !memcmp(text, "fence", 5) && count == 2;
 	bool taken = valid && listener_count < FENCE_MAX_LISTENERS;
-	if (taken)
+	if (taken) {
 		listeners[listener_count++] = received[0];
+		/* Linux 6.6: the caller and we take turns on one CPU instead of waking each other across two. */
+		(void)ioctl(received[0], SECCOMP_IOCTL_NOTIF_SET_FLAGS_, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP_);
+	}
 	if (count >= 2) {
 		ssize_t told = send(received[1], taken ? "y" : "n", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 		(void)told; /* a shim that has gone fails by itself */

@@ -1,37 +1,16 @@
 #include "filter.h"
+#include "bpf.h"
+#include "denied.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* Calls that a workload without capabilities has no honest need of. Refused with EPERM. */
-static const int denied[] = {
-	/* execution and memory without a file that a policy or an identity could name */
-	SYS_memfd_create, SYS_memfd_secret, SYS_userfaultfd,
-	/* other processes: memory, descriptors, handles */
-	SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_process_madvise, SYS_process_mrelease,
-	SYS_pidfd_open, SYS_pidfd_getfd, SYS_pidfd_send_signal, SYS_kcmp, SYS_move_pages, SYS_migrate_pages,
-	SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy,
-	/* io_uring makes sockets and opens files behind seccomp's back */
-	SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
-	/* mounts, roots and namespaces */
-	SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_setns, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick,
-	SYS_move_mount, SYS_open_tree, SYS_open_tree_attr_, SYS_mount_setattr, SYS_open_by_handle_at,
-	/* the kernel itself */
-	SYS_bpf, SYS_perf_event_open, SYS_add_key, SYS_keyctl, SYS_request_key, SYS_kexec_load, SYS_kexec_file_load,
-	SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_acct, SYS_quotactl, SYS_quotactl_fd, SYS_swapon,
-	SYS_swapoff, SYS_reboot, SYS_settimeofday, SYS_clock_settime, SYS_sethostname, SYS_setdomainname, SYS_vhangup,
-	SYS_syslog, SYS_lookup_dcookie, SYS_nfsservctl, SYS_fanotify_init,
-#if defined(__x86_64__)
-	SYS_iopl, SYS_ioperm, SYS_uselib, SYS_ustat, SYS_sysfs, SYS__sysctl, SYS_create_module, SYS_get_kernel_syms,
-	SYS_query_module,
-#endif
-};
 
 /* Calls whose first argument is a process, by which one process can harm another of its user id. */
 static const int first_is_pid[] = {
@@ -50,105 +29,88 @@ static const int first_is_pid[] = {
 #define ARGUMENT(n) (offsetof(struct seccomp_data, args) + (n) * sizeof(uint64_t))
 #define REFUSE(number) (SECCOMP_RET_ERRNO | ((number) & SECCOMP_RET_DATA))
 
-static void emit(struct filter *filter, struct sock_filter instruction)
+static int by_number(const void *left, const void *right)
 {
-	if (filter->length == FILTER_MAX)
-		filter->overflow = true;
-	else
-		filter->code[filter->length++] = instruction;
+	unsigned first = *(const unsigned *)left, second = *(const unsigned *)right;
+
+	return (first > second) - (first < second);
 }
 
-static void load(struct filter *filter, unsigned offset)
+static void denied_rules(struct filter *filter)
 {
-	emit(filter, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset));
-}
+	enum { COUNT = sizeof denied_calls / sizeof *denied_calls };
+	unsigned sorted[COUNT], jumps[COUNT];
+	size_t used = 0;
 
-static void ret(struct filter *filter, unsigned action)
-{
-	emit(filter, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action));
-}
-
-/* If the accumulator equals `value`, return `action`; else go on. */
-static void ret_if(struct filter *filter, unsigned value, unsigned action)
-{
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1));
-	ret(filter, action);
-}
-
-static void ret_if_any_bit(struct filter *filter, unsigned bits, unsigned action)
-{
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1));
-	ret(filter, action);
-}
-
-/* Opens a block that is run only for one system call; the jump over it is filled in by `end`. The
-   accumulator holds the call's number here, and still does behind the block, because every block returns. BPF_JA has 32 bits, conditional jumps have 8, hence the pair. */
-static unsigned begin(struct filter *filter, int number)
-{
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 1, 0));
-	emit(filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
-	return filter->length - 1u;
-}
-
-static void end(struct filter *filter, unsigned block)
-{
-	if (!filter->overflow)
-		filter->code[block].k = filter->length - block - 1u;
+	for (size_t i = 0; i < COUNT; i++)
+		sorted[i] = (unsigned)denied_calls[i];
+	qsort(sorted, COUNT, sizeof *sorted, by_number);
+	bpf_search(filter, sorted, COUNT, REFUSE(EPERM), jumps, &used);
+	for (size_t i = 0; i < used; i++)
+		bpf_end(filter, jumps[i]);
 }
 
 static void socket_rules(struct filter *filter, bool fence)
 {
-	unsigned block = begin(filter, SYS_socket);
+	unsigned block = bpf_begin(filter, SYS_socket);
 
-	load(filter, ARGUMENT(0));
-	ret_if(filter, AF_UNIX, SECCOMP_RET_ALLOW);
+	bpf_load(filter, ARGUMENT(0));
+	bpf_ret_if(filter, AF_UNIX, SECCOMP_RET_ALLOW);
 	/* NETLINK_ROUTE is what getifaddrs(3) needs; changes through it take CAP_NET_ADMIN. */
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 4));
-	load(filter, ARGUMENT(2));
-	ret_if(filter, 0, SECCOMP_RET_ALLOW);
-	ret(filter, REFUSE(EPERM)); /* a netlink family other than route; only reached for AF_NETLINK */
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 4));
+	bpf_load(filter, ARGUMENT(2));
+	bpf_ret_if(filter, 0, SECCOMP_RET_ALLOW);
+	bpf_ret(filter, REFUSE(EPERM)); /* a netlink family other than route; only reached for AF_NETLINK */
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 2, 0));
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 1, 0));
+	bpf_ret(filter, REFUSE(EAFNOSUPPORT));
 	if (!fence) {
-		ret_if(filter, AF_INET, SECCOMP_RET_ALLOW);
-		ret_if(filter, AF_INET6, SECCOMP_RET_ALLOW);
-		ret(filter, REFUSE(EAFNOSUPPORT));
+		/* In a network namespace of its own TCP and UDP harm nobody; the rest is only attack surface. */
+		bpf_load(filter, ARGUMENT(1));
+		bpf_emit(filter, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf)); /* net.h: SOCK_TYPE_MASK */
+		bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 2, 0));
+		bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_DGRAM, 1, 0));
+		bpf_ret(filter, REFUSE(EPERM));
+		bpf_load(filter, ARGUMENT(2));
+		bpf_ret_if(filter, 0, SECCOMP_RET_ALLOW);
+		bpf_ret_if(filter, IPPROTO_TCP, SECCOMP_RET_ALLOW);
+		bpf_ret_if(filter, IPPROTO_UDP, SECCOMP_RET_ALLOW);
+		bpf_ret(filter, REFUSE(EPROTONOSUPPORT));
 	} else {
-		emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 2, 0));
-		emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 1, 0));
-		ret(filter, REFUSE(EAFNOSUPPORT));
 		/* Only plain TCP: a UDP socket that is bound to lo still leaves it with IP_PKTINFO (measured). */
-		load(filter, ARGUMENT(1));
-		emit(filter, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf)); /* net.h: SOCK_TYPE_MASK */
-		emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 1, 0));
-		ret(filter, REFUSE(EPERM));
-		load(filter, ARGUMENT(2));
-		ret_if(filter, 0, SECCOMP_RET_USER_NOTIF);
-		ret_if(filter, IPPROTO_TCP, SECCOMP_RET_USER_NOTIF);
-		ret(filter, REFUSE(EPROTONOSUPPORT)); /* MPTCP, SCTP, SMC: callers fall back to TCP */
+		bpf_load(filter, ARGUMENT(1));
+		bpf_emit(filter, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf)); /* net.h: SOCK_TYPE_MASK */
+		bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 1, 0));
+		bpf_ret(filter, REFUSE(EPERM));
+		bpf_load(filter, ARGUMENT(2));
+		bpf_ret_if(filter, 0, SECCOMP_RET_USER_NOTIF);
+		bpf_ret_if(filter, IPPROTO_TCP, SECCOMP_RET_USER_NOTIF);
+		bpf_ret(filter, REFUSE(EPROTONOSUPPORT)); /* MPTCP, SCTP, SMC: callers fall back to TCP */
 	}
-	end(filter, block);
+	bpf_end(filter, block);
 
-	block = begin(filter, SYS_socketpair);
-	load(filter, ARGUMENT(0));
-	ret_if(filter, AF_UNIX, SECCOMP_RET_ALLOW);
-	ret(filter, REFUSE(EAFNOSUPPORT));
-	end(filter, block);
+	block = bpf_begin(filter, SYS_socketpair);
+	bpf_load(filter, ARGUMENT(0));
+	bpf_ret_if(filter, AF_UNIX, SECCOMP_RET_ALLOW);
+	bpf_ret(filter, REFUSE(EAFNOSUPPORT));
+	bpf_end(filter, block);
 
-	block = begin(filter, SYS_setsockopt);
-	load(filter, ARGUMENT(1));
+	block = bpf_begin(filter, SYS_setsockopt);
+	bpf_load(filter, ARGUMENT(1));
 	/* Source routes and extension headers ask other hosts to carry a packet on. */
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_IP, 0, 4));
-	load(filter, ARGUMENT(2));
-	ret_if(filter, IP_OPTIONS, REFUSE(EPERM));
-	ret(filter, SECCOMP_RET_ALLOW);
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_IPV6, 1, 0));
-	ret(filter, SECCOMP_RET_ALLOW);
-	load(filter, ARGUMENT(2));
-	ret_if(filter, IPV6_HOPOPTS, REFUSE(EPERM));
-	ret_if(filter, IPV6_RTHDRDSTOPTS, REFUSE(EPERM));
-	ret_if(filter, IPV6_RTHDR, REFUSE(EPERM));
-	ret_if(filter, IPV6_DSTOPTS, REFUSE(EPERM));
-	ret(filter, SECCOMP_RET_ALLOW);
-	end(filter, block);
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_IP, 0, 4));
+	bpf_load(filter, ARGUMENT(2));
+	bpf_ret_if(filter, IP_OPTIONS, REFUSE(EPERM));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_IPV6, 1, 0));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_load(filter, ARGUMENT(2));
+	bpf_ret_if(filter, IPV6_HOPOPTS, REFUSE(EPERM));
+	bpf_ret_if(filter, IPV6_RTHDRDSTOPTS, REFUSE(EPERM));
+	bpf_ret_if(filter, IPV6_RTHDR, REFUSE(EPERM));
+	bpf_ret_if(filter, IPV6_DSTOPTS, REFUSE(EPERM));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_end(filter, block);
 }
 
 /*
@@ -162,142 +124,169 @@ static void send_rules(struct filter *filter)
 	};
 
 	for (size_t i = 0; i < sizeof sends / sizeof *sends; i++) {
-		unsigned block = begin(filter, sends[i].call);
-		load(filter, ARGUMENT(sends[i].flags));
-		ret_if_any_bit(filter, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
-		ret(filter, SECCOMP_RET_ALLOW);
-		end(filter, block);
+		unsigned block = bpf_begin(filter, sends[i].call);
+		bpf_load(filter, ARGUMENT(sends[i].flags));
+		bpf_ret_if_any_bit(filter, MSG_FASTOPEN, REFUSE(EOPNOTSUPP));
+		bpf_ret(filter, SECCOMP_RET_ALLOW);
+		bpf_end(filter, block);
 	}
 }
 
-static void namespace_rules(struct filter *filter)
+static void ioctl_rules(struct filter *filter)
+{
+	/* Typing into a terminal that somebody else reads. */
+	unsigned block = bpf_begin(filter, SYS_ioctl);
+	bpf_load(filter, ARGUMENT(1));
+	bpf_ret_if(filter, TIOCSTI, REFUSE(EPERM));
+	bpf_ret_if(filter, TIOCLINUX, REFUSE(EPERM));
+	bpf_ret_if(filter, FIOSETOWN, REFUSE(EPERM)); /* SIGIO to a pid that lies in memory */
+	bpf_ret_if(filter, SIOCSPGRP, REFUSE(EPERM));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_end(filter, block);
+}
+
+static void namespace_rules(struct filter *filter, bool fence)
 {
 	/* Its flags lie in memory, out of a filter's sight; ENOSYS sends libc back to clone(2). */
-	ret_if(filter, SYS_clone3, REFUSE(ENOSYS));
+	bpf_ret_if(filter, SYS_clone3, REFUSE(ENOSYS));
 
-	unsigned block = begin(filter, SYS_clone);
-	load(filter, ARGUMENT(0));
-	ret_if_any_bit(filter, FORBIDDEN_CLONE, REFUSE(EPERM));
-	ret(filter, SECCOMP_RET_ALLOW);
-	end(filter, block);
+	unsigned block = bpf_begin(filter, SYS_clone);
+	bpf_load(filter, ARGUMENT(0));
+	bpf_ret_if_any_bit(filter, FORBIDDEN_CLONE, REFUSE(EPERM));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_end(filter, block);
 
-	block = begin(filter, SYS_unshare);
-	load(filter, ARGUMENT(0));
-	ret_if_any_bit(filter, FORBIDDEN_CLONE | CLONE_NEWTIME, REFUSE(EPERM));
-	ret(filter, SECCOMP_RET_ALLOW);
-	end(filter, block);
+	block = bpf_begin(filter, SYS_unshare);
+	bpf_load(filter, ARGUMENT(0));
+	bpf_ret_if_any_bit(filter, FORBIDDEN_CLONE | CLONE_NEWTIME, REFUSE(EPERM));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_end(filter, block);
 
 	/* A second filter could take a user notification of its own and lie to its children. */
-	block = begin(filter, SYS_seccomp);
-	load(filter, ARGUMENT(0));
-	ret_if(filter, SECCOMP_SET_MODE_FILTER, REFUSE(EPERM));
-	ret(filter, SECCOMP_RET_ALLOW);
-	end(filter, block);
-	block = begin(filter, SYS_prctl);
-	load(filter, ARGUMENT(0));
-	ret_if(filter, PR_SET_SECCOMP, REFUSE(EPERM));
-	ret(filter, SECCOMP_RET_ALLOW);
-	end(filter, block);
+	block = bpf_begin(filter, SYS_seccomp);
+	bpf_load(filter, ARGUMENT(0));
+	bpf_ret_if(filter, SECCOMP_SET_MODE_FILTER, REFUSE(EPERM));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_end(filter, block);
+	block = bpf_begin(filter, SYS_prctl);
+	bpf_load(filter, ARGUMENT(0));
+	bpf_ret_if(filter, PR_SET_SECCOMP, REFUSE(EPERM));
+	bpf_ret_if(filter, PR_SCHED_CORE_, REFUSE(EPERM)); /* shares its cookie with a process that it names */
+	if (fence) {
+		/*
+		 * A process that hides its descriptors could share a socket unseen, so callers could not be identified
+		 * while it runs. What asks for it (ssh-agent, sftp-server) fears other processes of its user, and some
+		 * give up without it: so the answer is "done", and nothing is. In a user namespace of ours hiding
+		 * does not work against its owner, the supervisor.
+		 */
+		bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_DUMPABLE, 1, 0));
+		bpf_ret(filter, SECCOMP_RET_ALLOW);
+		bpf_load(filter, ARGUMENT(1));
+		bpf_ret_if(filter, 0, REFUSE(0));
+	}
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_end(filter, block);
 
 	/* An executable that no path names has no identity. */
-	block = begin(filter, SYS_execveat);
-	load(filter, ARGUMENT(4));
-	ret_if_any_bit(filter, 0x1000 /* AT_EMPTY_PATH */, REFUSE(EPERM));
-	ret(filter, SECCOMP_RET_ALLOW);
-	end(filter, block);
-
-	/* Typing into a terminal that somebody else reads. */
-	block = begin(filter, SYS_ioctl);
-	load(filter, ARGUMENT(1));
-	ret_if(filter, TIOCSTI, REFUSE(EPERM));
-	ret_if(filter, TIOCLINUX, REFUSE(EPERM));
-	ret_if(filter, FIOSETOWN, REFUSE(EPERM)); /* SIGIO to a pid that lies in memory */
-	ret_if(filter, SIOCSPGRP, REFUSE(EPERM));
-	ret(filter, SECCOMP_RET_ALLOW);
-	end(filter, block);
+	block = bpf_begin(filter, SYS_execveat);
+	bpf_load(filter, ARGUMENT(4));
+	bpf_ret_if_any_bit(filter, 0x1000 /* AT_EMPTY_PATH */, REFUSE(EPERM));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_end(filter, block);
 
 #if defined(__x86_64__)
-	block = begin(filter, SYS_personality);
-	load(filter, ARGUMENT(0));
-	ret_if(filter, 0, SECCOMP_RET_ALLOW);
-	ret_if(filter, 0xffffffff, SECCOMP_RET_ALLOW); /* asks, changes nothing */
-	ret_if(filter, 0x8, SECCOMP_RET_ALLOW);	       /* PER_LINUX32: uname only */
-	ret_if(filter, 0x20000, SECCOMP_RET_ALLOW);    /* UNAME26 */
-	ret_if(filter, 0x20008, SECCOMP_RET_ALLOW);
-	ret(filter, REFUSE(EPERM));
-	end(filter, block);
+	block = bpf_begin(filter, SYS_personality);
+	bpf_load(filter, ARGUMENT(0));
+	bpf_ret_if(filter, 0, SECCOMP_RET_ALLOW);
+	bpf_ret_if(filter, 0xffffffff, SECCOMP_RET_ALLOW); /* asks, changes nothing */
+	bpf_ret_if(filter, 0x8, SECCOMP_RET_ALLOW);	       /* PER_LINUX32: uname only */
+	bpf_ret_if(filter, 0x20000, SECCOMP_RET_ALLOW);    /* UNAME26 */
+	bpf_ret_if(filter, 0x20008, SECCOMP_RET_ALLOW);
+	bpf_ret(filter, REFUSE(EPERM));
+	bpf_end(filter, block);
 #endif
 }
 
+/* `jump` is where the check of a pid is to be jumped to from. */
+static void fcntl_rules(struct filter *filter, unsigned *jump)
+{
+	/* fcntl(fd, F_SETOWN, pid) makes the kernel signal that pid; F_SETOWN_EX hides it in memory. */
+	unsigned block = bpf_begin(filter, SYS_fcntl);
+	bpf_load(filter, ARGUMENT(1));
+	bpf_ret_if(filter, 15 /* F_SETOWN_EX */, REFUSE(EPERM));
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 8 /* F_SETOWN */, 1, 0));
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
+	bpf_load(filter, ARGUMENT(2));
+	bpf_emit(filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
+	*jump = filter->length - 1u;
+	bpf_end(filter, block);
+}
+
 /* Ends the program: calls that name a process load the pid and jump to one shared check. */
-static void process_rules(struct filter *filter, const pid_t *pids, size_t count)
+static void process_rules(struct filter *filter, unsigned fcntl_jump, const pid_t *pids, size_t count)
 {
 	unsigned jumps[32], used = 0;
 
+	jumps[used++] = fcntl_jump;
 	for (size_t i = 0; i < sizeof first_is_pid / sizeof *first_is_pid; i++) {
-		unsigned block = begin(filter, first_is_pid[i]);
-		load(filter, ARGUMENT(0));
+		unsigned block = bpf_begin(filter, first_is_pid[i]);
+		bpf_load(filter, ARGUMENT(0));
 		if (first_is_pid[i] == SYS_kill)
-			ret_if(filter, (unsigned)-1, REFUSE(EPERM)); /* everybody, the supervisor among them */
-		emit(filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
+			bpf_ret_if(filter, (unsigned)-1, REFUSE(EPERM)); /* everybody, the supervisor among them */
+		bpf_emit(filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
 		jumps[used++] = filter->length - 1u;
-		end(filter, block);
+		bpf_end(filter, block);
 	}
-
-	/* fcntl(fd, F_SETOWN, pid) makes the kernel signal that pid; F_SETOWN_EX hides it in memory. */
-	unsigned block = begin(filter, SYS_fcntl);
-	load(filter, ARGUMENT(1));
-	ret_if(filter, 15 /* F_SETOWN_EX */, REFUSE(EPERM));
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 8 /* F_SETOWN */, 1, 0));
-	ret(filter, SECCOMP_RET_ALLOW);
-	load(filter, ARGUMENT(2));
-	emit(filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
-	jumps[used++] = filter->length - 1u;
-	end(filter, block);
 
 	/* By user (PRIO_USER, IOPRIO_WHO_USER) both calls reach the supervisor whatever the id says. */
 	static const struct { int call; unsigned by_user; } ranked[] = { { SYS_setpriority, PRIO_USER }, { SYS_ioprio_set, 3 } };
 	for (size_t i = 0; i < 2; i++) {
-		block = begin(filter, ranked[i].call);
-		load(filter, ARGUMENT(0));
-		ret_if(filter, ranked[i].by_user, REFUSE(EPERM));
-		load(filter, ARGUMENT(1));
-		emit(filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
+		unsigned block = bpf_begin(filter, ranked[i].call);
+		bpf_load(filter, ARGUMENT(0));
+		bpf_ret_if(filter, ranked[i].by_user, REFUSE(EPERM));
+		bpf_load(filter, ARGUMENT(1));
+		bpf_emit(filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
 		jumps[used++] = filter->length - 1u;
-		end(filter, block);
+		bpf_end(filter, block);
 	}
-	ret(filter, SECCOMP_RET_ALLOW);
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
 
 	for (unsigned i = 0; i < used; i++)
 		if (!filter->overflow)
 			filter->code[jumps[i]].k = filter->length - jumps[i] - 1u;
 	for (size_t i = 0; i < count; i++) {
-		ret_if(filter, (unsigned)pids[i], REFUSE(EPERM));
-		ret_if(filter, (unsigned)-pids[i], REFUSE(EPERM)); /* the process group it leads */
+		bpf_ret_if(filter, (unsigned)pids[i], REFUSE(EPERM));
+		bpf_ret_if(filter, (unsigned)-pids[i], REFUSE(EPERM)); /* the process group it leads */
 	}
-	ret(filter, SECCOMP_RET_ALLOW);
+	bpf_ret(filter, SECCOMP_RET_ALLOW);
 }
 
 bool filter_build(struct filter *filter, enum fence_mode fence, const pid_t *protected_pids, size_t protected_count)
 {
+	unsigned fcntl_jump;
+
 	filter->length = 0;
 	filter->overflow = false;
 
 	/* Foreign ABIs number their calls differently: i386 through int 0x80, x32 by a bit. */
-	load(filter, offsetof(struct seccomp_data, arch));
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_AUDIT_ARCH, 1, 0));
-	ret(filter, REFUSE(ENOSYS));
-	load(filter, offsetof(struct seccomp_data, nr));
+	bpf_load(filter, offsetof(struct seccomp_data, arch));
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_AUDIT_ARCH, 1, 0));
+	bpf_ret(filter, REFUSE(ENOSYS));
+	bpf_load(filter, offsetof(struct seccomp_data, nr));
 #ifdef X32_SYSCALL_BIT
-	emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_SYSCALL_BIT, 0, 1));
-	ret(filter, REFUSE(ENOSYS));
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_SYSCALL_BIT, 0, 1));
+	bpf_ret(filter, REFUSE(ENOSYS));
 #endif
-	for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
-		ret_if(filter, (unsigned)denied[i], REFUSE(EPERM));
-	socket_rules(filter, fence == FENCE_SOCKET);
+	/* First what programs do all the time and what depends on arguments, so that no cache can spare it. */
 	send_rules(filter);
-	namespace_rules(filter);
-	process_rules(filter, protected_pids, protected_count);
+	ioctl_rules(filter);
+	fcntl_rules(filter, &fcntl_jump);
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, NEWEST_KNOWN_CALL, 0, 1));
+	bpf_ret(filter, REFUSE(ENOSYS));
+	denied_rules(filter);
+	socket_rules(filter, fence == FENCE_SOCKET);
+	namespace_rules(filter, fence == FENCE_SOCKET);
+	process_rules(filter, fcntl_jump, protected_pids, protected_count);
 	return !filter->overflow;
 }
 

@@ -48,6 +48,10 @@ struct ruleset_attr {
 #define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
 #endif
 
+/* include/uapi/linux/seccomp.h, 6.6: SECCOMP_IOW(4, __u64) */
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS_ SECCOMP_IOW(4, uint64_t)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP_ (1UL << 0)
+
 /* Numbers from 424 up are the same on every architecture (Documentation/process/adding-syscalls.rst). */
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
@@ -97,7 +101,12 @@ struct ruleset_attr {
 #ifndef SYS_process_mrelease
 #define SYS_process_mrelease 448
 #endif
+#define SYS_set_mempolicy_home_node_ 450 /* 5.17 */
+#define SYS_lsm_get_self_attr_ 459 /* 6.8, as the next two */
+#define SYS_lsm_set_self_attr_ 460
+#define SYS_lsm_list_modules_ 461
 #define SYS_open_tree_attr_ 467 /* 6.15 */
+#define PR_SCHED_CORE_ 62 /* include/uapi/linux/prctl.h, 5.14 */
 
 #if defined(__x86_64__)
 #define NATIVE_AUDIT_ARCH AUDIT_ARCH_X86_64

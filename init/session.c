@@ -61,8 +61,11 @@ static void drop_privileges(const struct spec *spec)
 	/* Before the user id changes: the bounding set needs CAP_SETPCAP. EPERM without it is harmless,
 	   because no_new_privs and the empty sets leave nothing for execve(2) to add. */
 	for (int capability = 0; capability < 64; capability++)
-		if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) && errno != EPERM && errno != EINVAL)
+		if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)) {
+			if (errno == EPERM || errno == EINVAL)
+				break; /* none of them, or behind the last that the kernel knows */
 			control_fail(EXIT_CONFINEMENT, "cannot drop capability %d: %s", capability, errno_name(errno));
+		}
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
 		control_fail(EXIT_CONFINEMENT, "cannot clear ambient capabilities: %s", errno_name(errno));
 	if (spec->has_gid && setresgid(spec->gid, spec->gid, spec->gid))
@@ -122,15 +125,19 @@ static void __attribute__((noreturn)) execute(const struct spec *spec)
 	control_fail(EXIT_NOT_EXECUTABLE, "%s: cannot be executed: %s", name, errno_name(error));
 }
 
-/* Signals, mask and file mode as a fresh login has them; a session of its own, so that kill(0) stays inside. */
+void session_default_signals(void)
+{
+	for (int number = 1; number < 65; number++)
+		signal(number, SIG_DFL);
+}
+
+/* Signal mask and file mode as a fresh login has them; a session of its own, so that kill(0) stays inside. */
 static void reset_process(void)
 {
 	sigset_t none;
 
 	if (setsid() < 0 && errno != EPERM)
 		control_fail(EXIT_INTERNAL, "cannot start a session: %s", errno_name(errno));
-	for (int number = 1; number < 65; number++)
-		signal(number, SIG_DFL); /* the supervisor ignores SIGPIPE; execve(2) would pass that on */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	umask(022);

@@ -4,6 +4,9 @@
 
 #include "spec.h"
 
+/* Ends what was inherited: the supervisor ignores SIGPIPE, and execve(2) would pass that on to the workload. */
+void session_default_signals(void);
+
 /*
  * Confines the calling process as `spec` says and executes the workload; reports over the control socket
  * and never returns. With FENCE_SOCKET it registers over FENCE_FD; with FENCE_NAMESPACE it must have been
