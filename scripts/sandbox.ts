@@ -13,7 +13,7 @@ Runs a command in a sandbox as a cluster would: the supervisor from a read-only 
 no new privileges, read-only root, RuntimeDefault seccomp, a network namespace with a small world beside it.
 Prints the command's output and ends with its code. Needs root.
 
-  --runtime ${RUNTIMES.join('|')}   what runs it (default runc); host: no container at all
+  --runtime ${RUNTIMES.join('|')}   what runs it (default runc); host: no container at all; vm: runc in a virtual machine
   --policy FILE       a policy in YAML, instead of the gateway's
   --gateway URL       a gateway that this machine reaches (default: a development gateway of its own)
   --no-gateway        no gateway at all
@@ -21,6 +21,7 @@ Prints the command's output and ends with its code. Needs root.
   --bind SRC:DST[:rw] mounts a file or directory, read-only by default; may be repeated
   --env KEY=VALUE     a variable of the container, as from an image; may be repeated
   --flag FLAG         one more argument for the supervisor itself; may be repeated
+  --kernel-argument WORD  one more word for the guest kernel's command line (vm only); may be repeated
   --keep              leaves the bundle on disk and tells where
   --help              this text
 `;
@@ -43,6 +44,7 @@ const parse = () => {
         bind: { type: 'string', multiple: true, default: [] },
         env: { type: 'string', multiple: true, default: [] },
         flag: { type: 'string', multiple: true, default: [] },
+        'kernel-argument': { type: 'string', multiple: true, default: [] },
         keep: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
@@ -103,6 +105,7 @@ const sandbox = await startSandbox({
   env,
   binds,
   flags: values.flag,
+  kernelArguments: values['kernel-argument'],
   network: await world.network(),
   keep: values.keep,
   output: 'inherit',

@@ -17,6 +17,8 @@ export interface BundleOptions {
   readonly user: number;
   /** Path of the network namespace to run in; a new one with only `lo` when absent. */
   readonly netns?: string;
+  /** Runs in the network of who runs the bundle, as in a virtual machine of its own. */
+  readonly sharedNetwork?: boolean;
   /** Capabilities of a root container, as `CAP_…` names; none by default. */
   readonly capabilities?: readonly string[];
   /** Whether parts of /proc are masked and read-only, as runtimes do by default. */
@@ -111,7 +113,9 @@ export const bundleConfig = (options: BundleOptions): unknown => ({
   linux: {
     namespaces: [
       ...['pid', 'ipc', 'uts', 'mount'].map((type) => ({ type })),
-      options.netns === undefined ? { type: 'network' } : { type: 'network', path: options.netns },
+      ...(options.sharedNetwork === true
+        ? []
+        : [options.netns === undefined ? { type: 'network' } : { type: 'network', path: options.netns }]),
     ],
     ...(options.maskedProc === false
       ? {}

@@ -1,10 +1,13 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** What can run a sandbox. `host` is no container: user 1000 on this machine's own root file system. */
-export const RUNTIMES = ['runc', 'crun', 'runsc', 'host'] as const;
+/**
+ * What can run a sandbox. `vm` is a virtual machine with runc in it, as Kata Containers has; `host` is no
+ * container: user 1000 on this machine's own root file system.
+ */
+export const RUNTIMES = ['runc', 'crun', 'runsc', 'vm', 'host'] as const;
 export type Runtime = (typeof RUNTIMES)[number];
-export type ContainerRuntime = Exclude<Runtime, 'host'>;
+export type ContainerRuntime = Exclude<Runtime, 'vm' | 'host'>;
 
 export const isRuntime = (name: string): name is Runtime => RUNTIMES.some((known) => known === name);
 

@@ -9,7 +9,15 @@ import { attempt, exitCode } from './command.ts';
 import { hostCommand } from './host.ts';
 import { isOrphan, ownedName } from './owner.ts';
 import { ensureRootfs, type RootfsKind } from './rootfs.ts';
-import { deleteCommand, killCommand, type Runtime, runCommand, stateCommand } from './runtime.ts';
+import {
+  type ContainerRuntime,
+  deleteCommand,
+  killCommand,
+  type Runtime,
+  runCommand,
+  stateCommand,
+} from './runtime.ts';
+import { guestPaths, machineCommand } from './vm/machine.ts';
 
 /** The part of a world's network that a sandbox needs (world.ts makes it). */
 export interface SandboxNetwork {
@@ -53,6 +61,8 @@ export interface SandboxOptions {
   readonly capabilities?: readonly string[];
   /** Whether the runtime masks parts of /proc; true by default. False is `procMount: Unmasked`. */
   readonly maskedProc?: boolean;
+  /** More words for the guest kernel's command line (vm only), such as `lsm=yama`. */
+  readonly kernelArguments?: readonly string[];
   /** Whether containerd's RuntimeDefault profile applies (runc and crun); true by default. */
   readonly seccomp?: boolean;
   /** Leaves the bundle's directory on disk. */
@@ -82,7 +92,7 @@ export interface RunningSandbox {
   readonly printed: () => { readonly stdout: string; readonly stderr: string };
   /** Resolves when the container has ended and is removed; never rejects. */
   readonly ended: Promise<SandboxResult>;
-  /** The pid, on this machine, of the container's first process; undefined when there is none (yet). */
+  /** The pid, on this machine, of the container's first process; undefined when there is none (yet), and for vm. */
   readonly pid: () => Promise<number | undefined>;
   /** Sends a signal to the container through its runtime. */
   readonly signal: (signal: NodeJS.Signals) => void;
@@ -111,6 +121,10 @@ export const collectSandboxes = async (): Promise<void> => {
     rmSync(directory, { recursive: true, force: true });
   }
 };
+
+/** The runtime with containers of its own on this machine; `vm` and `host` end with their process. */
+const containerRuntime = (runtime: Runtime): ContainerRuntime | undefined =>
+  runtime === 'vm' || runtime === 'host' ? undefined : runtime;
 
 /** The environment that the Kubernetes driver sets (contract.md, 4.3), with what images usually have. */
 const environment = (options: SandboxOptions, sandboxId: string): Readonly<Record<string, string>> => ({
@@ -191,6 +205,37 @@ const writeBundle = async (
   writeFileSync(join(directory, 'config.json'), JSON.stringify(config, null, 1));
 };
 
+const startMachine = async (
+  options: SandboxOptions,
+  directory: string,
+  image: string,
+  sandboxId: string,
+): ReturnType<typeof machineCommand> => {
+  const rootfs = await rootfsPath(options.rootfs);
+  const binds = [...standardBinds(options, directory, image), ...(options.binds ?? [])];
+  const config = bundleConfig({
+    ...guestPaths(binds),
+    args: entrypoint(options, INSTALLED, '/run/policy.yaml', '/sandbox'),
+    env: environment(options, sandboxId),
+    user: options.user ?? 1000,
+    sharedNetwork: true,
+    // Kata's default: disable_guest_seccomp.
+    seccomp: false,
+    ...(options.capabilities === undefined ? {} : { capabilities: options.capabilities }),
+    ...(options.maskedProc === undefined ? {} : { maskedProc: options.maskedProc }),
+  });
+  return machineCommand(
+    {
+      directory,
+      rootfs,
+      binds,
+      kernelArguments: options.kernelArguments ?? [],
+      ...(options.network === undefined ? {} : { netns: options.network.path }),
+    },
+    config,
+  );
+};
+
 const collectOutput = (child: ChildProcess): RunningSandbox['printed'] => {
   const text = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
@@ -229,8 +274,9 @@ export const startSandbox = async (options: SandboxOptions): Promise<RunningSand
   writeFileSync(join(directory, runtime), '');
 
   const remove = async (): Promise<void> => {
-    if (runtime !== 'host') {
-      const { command, args } = deleteCommand(runtime, directory, id);
+    const container = containerRuntime(runtime);
+    if (container !== undefined) {
+      const { command, args } = deleteCommand(container, directory, id);
       await attempt(command, args, { timeout: 20_000 });
     }
     if (options.keep !== true) rmSync(directory, { recursive: true, force: true });
@@ -251,6 +297,8 @@ export const startSandbox = async (options: SandboxOptions): Promise<RunningSand
         args: entrypoint(options, INSTALLED, '/run/policy.yaml', '/sandbox'),
         ...(options.network === undefined ? {} : { netns: options.network.path }),
       });
+    } else if (runtime === 'vm') {
+      start = await startMachine(options, directory, image, sandboxId);
     } else {
       await writeBundle(options, directory, image, sandboxId);
       start = runCommand(runtime, directory, id, options.network?.path);
@@ -282,9 +330,10 @@ const follow = (child: ChildProcess, started: Started): RunningSandbox => {
   const printed = collectOutput(child);
   const limit = options.timeout ?? 120_000;
   const stop = async (): Promise<void> => {
-    if (runtime === 'host') child.kill('SIGKILL');
+    const container = containerRuntime(runtime);
+    if (container === undefined) child.kill('SIGKILL');
     else {
-      const { command, args } = deleteCommand(runtime, directory, id);
+      const { command, args } = deleteCommand(container, directory, id);
       await attempt(command, args, { timeout: 20_000 });
     }
     await ended;
@@ -311,7 +360,9 @@ const follow = (child: ChildProcess, started: Started): RunningSandbox => {
   });
   const pid = async (): Promise<number | undefined> => {
     if (runtime === 'host') return child.pid;
-    const { command, args } = stateCommand(runtime, directory, id);
+    const container = containerRuntime(runtime);
+    if (container === undefined) return undefined;
+    const { command, args } = stateCommand(container, directory, id);
     return pidFromState((await attempt(command, args)).stdout);
   };
   return {
