@@ -149,14 +149,18 @@ describe.skipIf(why !== undefined)(
     );
 
     test(
-      'starts the supervisor',
+      "runs the supervisor's probe, which finds the guest's Landlock",
       async () => {
         const result = await runSandbox({
           runtime: 'vm',
           command: [],
           entrypoint: [`${INSTALLED}/openshell-sandbox`, 'probe'],
         });
-        expect(result.stdout).not.toBe('');
+        expect(JSON.parse(result.stdout)).toMatchObject({
+          release: expect.stringMatching(/^6\.1\./),
+          landlock: { ok: true, abi: 2 },
+          seccomp_filter: { ok: true },
+        });
       },
       PATIENCE,
     );
