@@ -84,7 +84,7 @@ class Supervisor {
       pushLevel: config.pushLevel,
       now: Date.now,
       push: ({ level, ...record }) =>
-        void this.#buffer.append(level === 'OCSF' ? 'audit' : 'logs', { level, ...record }),
+        void this.#buffer.append(level === 'OCSF' ? 'audit' : 'logs', { kind: 'log', level, ...record }),
     });
     this.#log = this.#logging.logger('supervisor');
     this.#resolve = createResolver(readOr('/etc/hosts'), readOr('/etc/resolv.conf'));

@@ -1,4 +1,4 @@
-import type { Entry, LogRecord, RecordClass } from './record.ts';
+import type { BufferRecord, Entry, LossReason, RecordClass } from './record.ts';
 
 /** What happened to an appended record. A dropped one is counted in a gap that will be delivered. */
 export type AppendOutcome = 'kept' | 'cut' | 'dropped';
@@ -8,6 +8,8 @@ export interface BatchLimits {
   readonly maxEntries: number;
   /** At most this many accounted bytes, except that the first entry is always given: it is ≤ 64 KiB. */
   readonly maxBytes: number;
+  /** Only of these classes; of all when absent. */
+  readonly classes?: readonly RecordClass[];
 }
 
 /** Entries in order of arrival, which within a class is the order of their sequences. */
@@ -19,7 +21,9 @@ export interface Batch {
 export interface ClassStats {
   /** Records waiting, the ones handed out and not acknowledged included. */
   readonly records: number;
-  /** Records that were ever given up. */
+  /** Entries waiting: records and gaps. */
+  readonly entries: number;
+  /** Records that were ever given up, for whatever reason. */
   readonly lost: number;
 }
 
@@ -30,6 +34,10 @@ export interface BufferStats {
   /** Entries waiting, gaps included. */
   readonly entries: number;
   readonly classes: Readonly<Record<RecordClass, ClassStats>>;
+  /** Why records are held in memory alone, where they were meant for the disk; undefined when they are safe. */
+  readonly degraded: string | undefined;
+  /** Records that the disk gave back damaged or not at all, as far as they can be counted. */
+  readonly corrupt: number;
 }
 
 /**
@@ -43,10 +51,15 @@ export interface BufferStats {
  */
 export interface RecordBuffer {
   /** Takes a record. Never throws and never waits: the caller may be on the path of a workload's request. */
-  append(recordClass: RecordClass, record: LogRecord): AppendOutcome;
+  append(recordClass: RecordClass, record: BufferRecord): AppendOutcome;
   /** The oldest entries within the limits, or undefined when there are none. */
   nextBatch(limits: BatchLimits): Batch | undefined;
   /** Forgets what was delivered. False for any but the latest batch, of which nothing is forgotten then. */
   ack(batch: Batch): boolean;
+  /**
+   * Gives up the records of a batch, which nobody will take: a gap with that reason stands in for them. A gap
+   * that nobody takes is forgotten. False for any but the latest batch.
+   */
+  giveUp(batch: Batch, reason: LossReason): boolean;
   stats(): BufferStats;
 }

@@ -160,6 +160,7 @@ export class GatewayLink {
       version,
       status: outcome.loaded ? PolicyStatus.POLICY_STATUS_LOADED : PolicyStatus.POLICY_STATUS_FAILED,
       loadError: outcome.loaded ? '' : outcome.error.slice(0, 4096),
+      record: undefined,
     });
   }
 
@@ -173,7 +174,7 @@ export class GatewayLink {
         const left = Math.max(250, end - clock.monotonic());
         await this.#call(
           (client) => client.reportMainProcessExit.bind(client),
-          { sandboxId, instanceId, exitCode },
+          { sandboxId, instanceId, exitCode, record: undefined },
           this.#token.current(),
           left,
         );

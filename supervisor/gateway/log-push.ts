@@ -89,10 +89,11 @@ export class LogPush {
 
 function toLine(entry: Entry, sandboxId: string, nowMs: number): SandboxLogLine {
   const base = { sandboxId, source: 'sandbox' } as const;
-  if (entry.type === 'record') {
+  if (entry.type === 'record' && entry.record.kind === 'log') {
     const { at, level, target, message, fields } = entry.record;
     return { ...base, timestampMs: BigInt(Math.round(at)), level, target, message, fields };
   }
+  if (entry.type === 'record') throw new Error(`no line is made of a record of kind ${entry.record.kind}`);
   const { first, last, count, lostBytes, reason } = entry;
   const fields = {
     class: entry.class,

@@ -26,7 +26,7 @@ test('a record always fits after the cut, wherever its bulk lies', () => {
       text,
       fc.dictionary(fc.string({ maxLength: 5 }), text),
       (level, target, message, fields) => {
-        const cut = cutToLimit({ at: 0, level, target, message, fields });
+        const cut = cutToLimit({ kind: 'log', at: 0, level, target, message, fields });
         expect(recordBytes(cut)).toBeLessThanOrEqual(MAX_RECORD_BYTES);
         const missing = Object.keys(fields).filter((key) => !(key in cut.fields)).length;
         if (missing > 0) expect(cut.fields[CUT_FIELDS_KEY]).toBe(String(missing));

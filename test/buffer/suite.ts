@@ -6,6 +6,7 @@ import {
   MAX_RECORD_BYTES,
   RECORD_CLASSES,
   type RecordClass,
+  type RecordEntry,
   recordBytes,
 } from '../../supervisor/buffer/record.ts';
 import type { RecordBuffer } from '../../supervisor/buffer/record-buffer.ts';
@@ -14,15 +15,19 @@ const BOUND = 2 * MAX_RECORD_BYTES;
 const ALL = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: Number.MAX_SAFE_INTEGER };
 
 export function record(message: string): LogRecord {
-  return { at: 1_000, level: 'INFO', target: 'test', message, fields: {} };
+  return { kind: 'log', at: 1_000, level: 'INFO', target: 'test', message, fields: {} };
 }
 
 const large = (name: string) => record(name.padEnd(20_000, '.'));
 
+export function messageOf(entry: RecordEntry): string {
+  return entry.record.kind === 'log' ? entry.record.message : entry.record.kind;
+}
+
 function names(entries: readonly Entry[]): string[] {
   return entries.map((entry) =>
     entry.type === 'record'
-      ? `${entry.class} ${entry.record.message.replace(/\.+$/, '')}`
+      ? `${entry.class} ${messageOf(entry).replace(/\.+$/, '')}`
       : `${entry.class} gap ${entry.first}-${entry.last}`,
   );
 }
@@ -99,7 +104,7 @@ export function describeRecordBuffer(name: string, create: (maxBytes: number) =>
       const [entry] = drain(buffer);
       if (entry?.type !== 'record') throw new Error('no record');
       expect(recordBytes(entry.record)).toBeLessThanOrEqual(MAX_RECORD_BYTES);
-      expect(entry.record.message).toMatch(/^x+…\[cut \d+ bytes\]$/);
+      expect(messageOf(entry)).toMatch(/^x+…\[cut \d+ bytes\]$/);
     });
 
     test('gives up the oldest record of the lowest class first', () => {

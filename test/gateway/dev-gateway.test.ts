@@ -72,7 +72,7 @@ describe('the calls', () => {
     const report = (version: number, reported: PolicyStatus) =>
       unary(
         open.reportPolicyStatus.bind(open),
-        { sandboxId: 'sb-1', version, status: reported, loadError: 'why' },
+        { sandboxId: 'sb-1', version, status: reported, loadError: 'why', record: undefined },
         token,
       );
     expect(gateway.setPolicy(POLICY)).toEqual(ok(1));
@@ -145,7 +145,7 @@ describe('a supervisor link', () => {
     return { link, states };
   };
   const say = (buffer: ReturnType<typeof createMemoryBuffer>, message: string) =>
-    buffer.append('logs', { at: Date.now(), level: 'INFO', target: 't', message, fields: {} });
+    buffer.append('logs', { kind: 'log', at: Date.now(), level: 'INFO', target: 't', message, fields: {} });
 
   test('shows up as a session with its beats, and reports its exit once', async () => {
     const { link } = linkTo();
