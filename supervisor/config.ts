@@ -26,7 +26,12 @@ export interface Config {
   readonly graceMs: number;
   readonly sandboxId: string;
   readonly sandboxName: string;
+  /** The first of `endpoints`. */
   readonly endpoint: URL | undefined;
+  /** The entrances of one gateway, all http or all https. */
+  readonly endpoints: readonly URL[];
+  /** A connection to the gateway is replaced between half of this and this; 0 is never. */
+  readonly maxConnectionAgeMs: number;
   readonly tls: {
     readonly ca: string | undefined;
     readonly cert: string | undefined;
@@ -128,7 +133,8 @@ function readConfig(values: Values, command: readonly string[], env: Environment
       );
     for (const name of UNSUPPORTED)
       if (get(name) !== undefined) throw usage(`--${name} is not supported by this version; leave it out`);
-    const endpoint = readEndpoint(get('openshell-endpoint', 'OPENSHELL_ENDPOINT'));
+    const endpoints = readEndpoints(get('openshell-endpoint', 'OPENSHELL_ENDPOINT'));
+    const [endpoint] = endpoints;
     const main = resolveMainCommand(
       command,
       values['interactive'] === true,
@@ -154,6 +160,8 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         sandboxId,
         sandboxName: get('sandbox', 'OPENSHELL_SANDBOX') ?? '',
         endpoint,
+        endpoints,
+        maxConnectionAgeMs: number('--gateway-max-age', get('gateway-max-age'), 3600, 0, 604_800) * 1000,
         tls: Object.freeze({
           ca: get('', 'OPENSHELL_TLS_CA'),
           cert: get('', 'OPENSHELL_TLS_CERT'),
@@ -203,8 +211,22 @@ function readConfig(values: Values, command: readonly string[], env: Environment
 
 type Get = (name: string, variable?: string) => string | undefined;
 
-function readEndpoint(value: string | undefined): URL | undefined {
-  if (value === undefined) return undefined;
+/** One URL, or several with commas between them: a host and a port hold none. */
+function readEndpoints(value: string | undefined): readonly URL[] {
+  const urls = (value ?? '')
+    .split(',')
+    .map((one) => one.trim())
+    .filter((one) => one !== '')
+    .map(readEndpoint);
+  if (new Set(urls.map(({ protocol }) => protocol)).size > 1)
+    throw new Fault(
+      'config',
+      'the gateway endpoints mix http and https: the token would travel unencrypted to some; use one scheme',
+    );
+  return Object.freeze(urls);
+}
+
+function readEndpoint(value: string): URL {
   const url = URL.canParse(value) ? new URL(value) : undefined;
   if (url === undefined || !['http:', 'https:'].includes(url.protocol) || url.hostname === '')
     throw new Fault(

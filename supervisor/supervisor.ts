@@ -19,6 +19,7 @@ import { reportEgress } from './egress-report.ts';
 import { reportEnforcement } from './enforcement-report.ts';
 import type { Fault } from './fault.ts';
 import { GatewayLink } from './gateway/link.ts';
+import type { SessionState } from './gateway/session.ts';
 import type { TokenSource } from './gateway/token.ts';
 import { takeHandover } from './handover.ts';
 import { initialPolicy } from './initial-policy.ts';
@@ -60,7 +61,8 @@ class Supervisor {
   readonly #config: Config;
   readonly #complain: (message: string) => void;
   readonly #undo: Undo[];
-  readonly #buffer = createMemoryBuffer({ boot: randomUUID() });
+  readonly #bootId = randomUUID();
+  readonly #buffer = createMemoryBuffer({ boot: this.#bootId });
   readonly #metrics: Metrics = createMetrics(VERSION);
   readonly #logging: Logging;
   readonly #log: Logger;
@@ -178,7 +180,7 @@ class Supervisor {
   #readiness(): { readonly ready: boolean; readonly reasons: readonly string[] } {
     const reasons: string[] = [];
     if (!this.#running) reasons.push('the main process does not run');
-    if (this.#link !== undefined && this.#link.state.kind !== 'established')
+    if (this.#link !== undefined && !stands(this.#link.state))
       reasons.push(`the gateway session is ${this.#link.state.kind}`);
     return { ready: reasons.length === 0, reasons };
   }
@@ -194,15 +196,16 @@ class Supervisor {
   }
 
   async #openGateway(): Promise<void> {
-    const { endpoint, token } = this.#config;
-    if (endpoint === undefined) return;
+    const { endpoints, token } = this.#config;
+    if (endpoints.length === 0) return;
     const log = this.#logging.logger('gateway');
     const link = new GatewayLink({
-      endpoint,
+      endpoints,
       tls: this.#config.tls,
       token: tokenSource(token),
       sandboxId: this.#config.sandboxId,
       instanceId: randomUUID(),
+      bootId: this.#bootId,
       version: VERSION,
       enforcement: () => this.#plan?.statement ?? [],
       readSecret: (path) => this.#privileges.asRoot(() => readFileSync(path)),
@@ -212,11 +215,13 @@ class Supervisor {
       resolve: this.#resolve,
       buffer: this.#buffer,
       pollIntervalMs: this.#config.pollIntervalMs,
+      maxConnectionAgeMs: this.#config.maxConnectionAgeMs,
       onConfig: (received) => this.#configured(received),
       onState: (state) => {
-        this.#metrics.sessionUp.set(state.kind === 'established' ? 1 : 0);
+        this.#metrics.sessionUp.set(stands(state) ? 1 : 0);
         if (state.kind === 'connecting') this.#metrics.sessionDials.inc();
         if (state.kind === 'established') log.info('session established', { session: state.sessionId });
+        if (state.kind === 'draining') log.info('session draining', { reason: state.reason });
         if (state.kind === 'offline' || state.kind === 'refused')
           log.warn(`session ${state.kind}: ${state.reason}`, { redialInMs: Math.round(state.redialInMs) });
       },
@@ -369,6 +374,9 @@ class Supervisor {
       this.#log.warn('the gateway did not acknowledge the exit', { code: result.code });
   }
 }
+
+/** A session that is being replaced still stands. */
+const stands = ({ kind }: SessionState): boolean => kind === 'established' || kind === 'draining';
 
 function tokenSource(token: Config['token']): TokenSource {
   return token.kind === 'env' ? { kind: 'env', reveal: () => token.value.reveal() } : token;

@@ -1,82 +1,191 @@
-import { type ChannelCredentials, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { OpenShellClient } from '../../proto/generated/openshell/v1/openshell.ts';
+import type { Clock } from '../clock.ts';
+import type { Connection } from './rpc/connection.ts';
+import { CallError, STATUS } from './rpc/status.ts';
+import type { Call, CallEvents } from './rpc/stream.ts';
 
-/** The gateway's own bound on one message (contract.md, 2.3), in bytes. */
-export const MAX_MESSAGE_BYTES = 1_048_576;
+export { MAX_MESSAGE_BYTES } from './dial.ts';
+export { codeOf, describeCallError, isRefusal, isTransient } from './rpc/status.ts';
 
-/** One HTTP/2 connection that every call shares. Keepalive 10 s and 20 s, also while idle (contract.md, 3). */
-export function openClient(
-  target: string,
-  secure: ChannelCredentials | undefined,
-  authority: string,
-  serverName: string | undefined,
-): OpenShellClient {
-  const name = serverName === undefined || serverName === '' ? authority : serverName;
-  return new OpenShellClient(target, secure ?? credentials.createInsecure(), {
-    'grpc.keepalive_time_ms': 10_000,
-    'grpc.keepalive_timeout_ms': 20_000,
-    'grpc.keepalive_permit_without_calls': 1,
-    'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
-    'grpc.max_receive_message_length': 4 * MAX_MESSAGE_BYTES,
-    'grpc.enable_retries': 0,
-    'grpc.service_config_disable_resolution': 1,
-    // Our own backoff paces the dials; the channel's would add to it.
-    'grpc.initial_reconnect_backoff_ms': 500,
-    'grpc.max_reconnect_backoff_ms': 1_000,
-    'grpc.default_authority': authority,
-    ...(secure === undefined ? {} : { 'grpc.ssl_target_name_override': name }),
-  });
+const SERVICE = 'openshell.v1.OpenShell';
+
+/** As the generated code describes a method. */
+export interface Method<Req, Res> {
+  readonly name: string;
+  readonly requestType: { encode(message: Req): { finish(): Uint8Array } };
+  readonly responseType: { decode(bytes: Uint8Array): Res };
 }
 
-/** The call's metadata with the bearer token, when there is one. */
-export function bearer(token: string): Metadata {
-  const metadata = new Metadata();
-  if (token !== '') metadata.set('authorization', `Bearer ${token}`);
-  return metadata;
+export interface CallsOptions {
+  /** For how long, in milliseconds. */
+  readonly timeoutMs?: number;
+  /** Sent instead of the current token. */
+  readonly token?: string;
 }
 
-/** One unary call as a promise, bounded to `deadlineMs` from now. */
-export function unary<Req, Res>(
-  call: (
-    request: Req,
-    metadata: Metadata,
-    options: { deadline: number },
-    callback: (error: ServiceError | null, response: Res) => void,
-  ) => unknown,
-  request: Req,
+export interface ChannelOptions {
+  readonly clock: Clock;
+  readonly dial: () => Promise<Connection>;
+  readonly token: () => string;
+}
+
+const CALL_TIMEOUT_MS = 10_000;
+const FAREWELL_MS = 1_000;
+
+/**
+ * The one connection that session, calls and pushes share. Only `open` dials: a call without a connection
+ * fails at once, so that the session's backoff paces every dial there is.
+ */
+export class Channel {
+  readonly #options: ChannelOptions;
+  #current: Connection | undefined;
+  #opening: Promise<Connection> | undefined;
+  #closed = false;
+  /** Connections that have or had a session. */
+  readonly #claimed = new WeakSet<Connection>();
+  /** Methods that the gateway at the other end of the current connection does not have. */
+  readonly #missing = new Set<string>();
+
+  constructor(options: ChannelOptions) {
+    this.#options = options;
+  }
+
+  /** The connection for new calls, when there is a usable one. */
+  get current(): Connection | undefined {
+    return this.#current?.usable === true ? this.#current : undefined;
+  }
+
+  /** A connection for a session: the current one if it never had any, else a new one. */
+  async forSession(): Promise<Connection> {
+    const { current } = this;
+    const connection = current === undefined || this.#claimed.has(current) ? await this.open() : current;
+    this.#claimed.add(connection);
+    return connection;
+  }
+
+  /** A new connection. It carries the calls when no other does; else it waits to be adopted. */
+  async open(): Promise<Connection> {
+    const connection = await this.#options.dial();
+    if (this.#closed) {
+      connection.destroy('stopped');
+      throw new CallError(STATUS.CANCELLED, 'stopped');
+    }
+    if (this.current === undefined) this.#become(connection);
+    return connection;
+  }
+
+  /** The current connection, or a new one; callers that come meanwhile share the dial. */
+  ensure(): Promise<Connection> {
+    if (this.current !== undefined) return Promise.resolve(this.current);
+    this.#opening ??= this.open().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
+  }
+
+  /** Makes before it breaks: from now on calls go here, and what runs on the old connection finishes there. */
+  adopt(connection: Connection): void {
+    const old = this.#current;
+    if (old === connection) return;
+    this.#become(connection);
+    old?.retire();
+  }
+
+  /** A connection that nobody needs any more, unless the calls do. */
+  release(connection: Connection): void {
+    if (connection !== this.#current) connection.destroy('not needed');
+  }
+
+  /** Lets what runs finish for a moment, then closes. */
+  close(): void {
+    this.#closed = true;
+    const connection = this.#current;
+    this.#current = undefined;
+    if (connection === undefined) return;
+    connection.retire();
+    const cancel = this.#options.clock.after(FAREWELL_MS, () => connection.destroy('stopped'));
+    connection.watch({ retiring: () => undefined, closed: cancel });
+  }
+
+  /** One unary call. Rejects with a CallError. */
+  unary<Req, Res>(method: Method<Req, Res>, request: Req, options: CallsOptions = {}): Promise<Res> {
+    return this.#exchange(method, [request], options);
+  }
+
+  /** One client-streaming call whose messages are all known. */
+  push<Req, Res>(
+    method: Method<Req, Res>,
+    requests: readonly Req[],
+    options: CallsOptions = {},
+  ): Promise<Res> {
+    return this.#exchange(method, requests, options);
+  }
+
+  #become(connection: Connection): void {
+    this.#current = connection;
+    this.#missing.clear();
+  }
+
+  async #exchange<Req, Res>(
+    method: Method<Req, Res>,
+    requests: readonly Req[],
+    { timeoutMs = CALL_TIMEOUT_MS, token = this.#options.token() }: CallsOptions,
+  ): Promise<Res> {
+    const connection = this.current;
+    if (connection === undefined)
+      throw new CallError(STATUS.UNAVAILABLE, 'there is no connection to the gateway');
+    // Asking an older gateway again and again would only fill its log; a new connection is asked anew.
+    if (this.#missing.has(method.name)) throw missing(method.name);
+    try {
+      return await exchange(connection, method, requests, token, timeoutMs);
+    } catch (error) {
+      const absent = error instanceof CallError && error.code === STATUS.UNIMPLEMENTED;
+      if (absent && connection === this.#current) this.#missing.add(method.name);
+      throw error;
+    }
+  }
+}
+
+/** The path of one of the gateway's methods. */
+export const pathOf = (method: { readonly name: string }): string => `/${SERVICE}/${method.name}`;
+
+/** One call on a connection: all requests out, exactly one answer back. */
+export function exchange<Req, Res>(
+  connection: Connection,
+  method: Method<Req, Res>,
+  requests: readonly Req[],
   token: string,
-  deadlineMs = 10_000,
+  timeoutMs: number,
 ): Promise<Res> {
   return new Promise((resolve, reject) => {
-    call(request, bearer(token), { deadline: Date.now() + deadlineMs }, (error, response) =>
-      error === null ? resolve(response) : reject(error),
-    );
+    let answer: { readonly value: Res } | undefined;
+    const events: CallEvents = {
+      message(bytes) {
+        if (answer !== undefined) throw new CallError(STATUS.INTERNAL, 'more than one answer');
+        answer = { value: decode(method, bytes) };
+      },
+      closed(error) {
+        if (error !== undefined) reject(error);
+        else if (answer === undefined) reject(new CallError(STATUS.INTERNAL, 'OK without an answer'));
+        else resolve(answer.value);
+      },
+    };
+    const call: Call = connection.call(pathOf(method), token, events, timeoutMs);
+    for (const request of requests) call.send(method.requestType.encode(request).finish());
+    call.end();
   });
 }
 
-const TRANSIENT: ReadonlySet<number> = new Set([
-  status.UNAVAILABLE,
-  status.DEADLINE_EXCEEDED,
-  status.RESOURCE_EXHAUSTED,
-  status.ABORTED,
-  status.INTERNAL,
-  status.UNKNOWN,
-]);
-
-/** The gRPC status code of a failure, or UNKNOWN. */
-export function codeOf(error: unknown): number {
-  return error instanceof Error && 'code' in error && typeof error.code === 'number'
-    ? error.code
-    : status.UNKNOWN;
+/** Throws a CallError for bytes that are no such message. */
+export function decode<Res>(
+  method: Pick<Method<unknown, Res>, 'responseType' | 'name'>,
+  bytes: Uint8Array,
+): Res {
+  try {
+    return method.responseType.decode(bytes);
+  } catch {
+    throw new CallError(STATUS.INTERNAL, `the gateway's answer to ${method.name} cannot be read`);
+  }
 }
 
-export const isTransient = (error: unknown): boolean => TRANSIENT.has(codeOf(error));
-export const isRefusal = (error: unknown): boolean => codeOf(error) === status.UNAUTHENTICATED;
-
-/** What may be said of a failed call: the status and the gateway's words, never metadata. */
-export function describeCallError(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown failure';
-  return 'details' in error && typeof error.details === 'string' && error.details !== ''
-    ? `${status[codeOf(error)] ?? codeOf(error)}: ${error.details.slice(0, 300)}`
-    : error.message.slice(0, 300);
-}
+const missing = (name: string): CallError =>
+  new CallError(STATUS.UNIMPLEMENTED, `the gateway does not know ${name}`);

@@ -28,10 +28,16 @@ export class ConfigSync {
     this.#options = options;
   }
 
-  /** The first configuration: five attempts, and none after an answer that trying again cannot change. */
-  async initial(): Promise<Result<GetSandboxConfigResponse, Fault>> {
+  /**
+   * The first configuration: five attempts, and none after an answer that trying again cannot change.
+   * `prepare` comes before each, to connect.
+   */
+  async initial(
+    prepare: () => Promise<void> = async () => undefined,
+  ): Promise<Result<GetSandboxConfigResponse, Fault>> {
     for (let attempt = 0; ; attempt++) {
       try {
+        await prepare();
         const config = await this.#options.fetch();
         this.#revision = config.configRevision;
         return ok(config);

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import type { Random } from '../clock.ts';
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
 
@@ -9,8 +10,17 @@ export interface Endpoint {
   readonly secure: boolean;
 }
 
+/** One address of one endpoint. */
+export interface Candidate {
+  readonly endpoint: Endpoint;
+  readonly address: string;
+}
+
 /** Turns the endpoint's host into addresses, never through getaddrinfo(3). */
 export type ResolveHost = (host: string) => Promise<Result<readonly string[], string>>;
+
+/** More addresses than this are not tried in one dial. */
+const MAX_CANDIDATES = 32;
 
 /** Host, port and security of a gateway URL; the scheme has been checked by the configuration. */
 export function endpointOf(url: URL): Endpoint {
@@ -19,32 +29,44 @@ export function endpointOf(url: URL): Endpoint {
   return { host: url.hostname.replace(/^\[|\]$/g, ''), port, secure };
 }
 
-/** The grpc-js target of one address: the ipv4 and ipv6 schemes resolve nothing. */
-export function targetOf(address: string, port: number): string {
-  return isIP(address) === 6 ? `ipv6:[${address}]:${port}` : `ipv4:${address}:${port}`;
+/** Host and port as the gateway is called, with an IPv6 address in brackets (RFC 3986, section 3.2.2). */
+export function authorityOf({ host, port }: Endpoint): string {
+  return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Every address of the endpoint as one target, in random order: grpc-js tries them in turn. */
-export async function resolveTarget(
-  endpoint: Endpoint,
+/**
+ * Every address of every endpoint, each once, in an order that is random anew at each call: the members of
+ * a fleet that lost one replica must not all go to the same next one. A name that does not resolve is left
+ * out; only when none does is that the fault.
+ */
+export async function resolveCandidates(
+  endpoints: readonly Endpoint[],
   resolve: ResolveHost,
-  random: () => number,
-): Promise<Result<string, Fault>> {
-  const resolved = await resolve(endpoint.host);
-  if (!resolved.ok || resolved.value.length === 0)
-    return err(new Fault('gateway', `the gateway's name ${endpoint.host} cannot be resolved`));
-  const addresses = shuffle(resolved.value, random);
-  const family = isIP(addresses[0] ?? '');
-  const same = addresses.filter((address) => isIP(address) === family);
-  const list = same.map((address) =>
-    family === 6 ? `[${address}]:${endpoint.port}` : `${address}:${endpoint.port}`,
+  random: Random,
+): Promise<Result<readonly Candidate[], Fault>> {
+  const resolved = await Promise.all(
+    endpoints.map(async (endpoint) => ({ endpoint, addresses: await resolve(endpoint.host) })),
   );
-  return ok(`ipv${family}:${list.join(',')}`);
+  const found = new Map<string, Candidate>();
+  for (const { endpoint, addresses } of resolved)
+    for (const address of addresses.ok ? addresses.value : [])
+      found.set(`${address} ${endpoint.port}`, { endpoint, address });
+  if (found.size === 0) {
+    const names = endpoints.map(({ host }) => host).join(', ');
+    return err(new Fault('gateway', `the gateway's name ${names} cannot be resolved`));
+  }
+  return ok(shuffle([...found.values()], random).slice(0, MAX_CANDIDATES));
 }
 
-function shuffle<T>(items: readonly T[], random: () => number): T[] {
-  return items
-    .map((item) => ({ item, key: random() }))
-    .sort((a, b) => a.key - b.key)
-    .map(({ item }) => item);
+/** A fair shuffle (Fisher and Yates). */
+export function shuffle<T>(items: readonly T[], random: Random): T[] {
+  const shuffled = [...items];
+  for (let last = shuffled.length - 1; last > 0; last -= 1) {
+    const other = Math.floor(random() * (last + 1));
+    const [a, b] = [shuffled[last], shuffled[other]];
+    if (a === undefined || b === undefined) continue;
+    shuffled[last] = b;
+    shuffled[other] = a;
+  }
+  return shuffled;
 }

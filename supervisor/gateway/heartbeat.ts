@@ -15,28 +15,37 @@ export interface HeartbeatOptions {
   readonly beat: () => void;
   /** Called once, when nothing has come in for three intervals. */
   readonly onSilence: () => void;
+  /** The machine slept or was frozen: what has been heard says nothing about the link any more. */
+  readonly onLeap?: () => void;
 }
 
 /**
  * Beats until stopped: the first after a uniform part of the interval, each later one after a uniform part
  * of its last seventh, so that a fleet that started together drifts apart and stays apart.
+ *
+ * Only the monotonic clock counts, so steps of the wall clock move nothing. Hearing sets a number and no
+ * timer: the timer finds out when it fires whether it was too early.
  */
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
   #cancelBeat: (() => void) | undefined;
   #cancelSilence: (() => void) | undefined;
+  #heardAt: number;
+  /** Wall clock minus monotonic clock: it leaps when the machine slept. */
+  #offset: number;
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
+    const { clock } = options;
+    this.#heardAt = clock.monotonic();
+    this.#offset = clock.now() - this.#heardAt;
     this.#schedule(options.random() * options.intervalMs);
-    this.heard();
+    this.#listen(SILENT_INTERVALS * options.intervalMs);
   }
 
   /** Something came in: the link lives. */
   heard(): void {
-    this.#cancelSilence?.();
-    const { clock, intervalMs, onSilence } = this.#options;
-    this.#cancelSilence = clock.after(SILENT_INTERVALS * intervalMs, onSilence);
+    this.#heardAt = this.#options.clock.monotonic();
   }
 
   stop(): void {
@@ -45,10 +54,30 @@ export class Heartbeat {
   }
 
   #schedule(delayMs: number): void {
-    const { clock, random, intervalMs, beat } = this.#options;
+    const { clock, random, intervalMs, beat, onLeap } = this.#options;
     this.#cancelBeat = clock.after(delayMs, () => {
-      beat();
+      const offset = clock.now() - clock.monotonic();
+      const leapt = offset - this.#offset > intervalMs;
+      this.#offset = offset;
       this.#schedule(intervalMs * (6 / 7 + random() / 7));
+      beat();
+      if (leapt) onLeap?.();
+    });
+  }
+
+  #listen(delayMs: number): void {
+    const { clock, intervalMs, onSilence, onLeap } = this.#options;
+    const due = clock.monotonic() + delayMs;
+    this.#cancelSilence = clock.after(delayMs, () => {
+      const now = clock.monotonic();
+      const left = this.#heardAt + SILENT_INTERVALS * intervalMs - now;
+      if (left > 0) return this.#listen(left);
+      // Whoever was frozen finds what came meanwhile only after the timers: look again before judging.
+      if (now - due > intervalMs) {
+        this.#listen(intervalMs);
+        return onLeap?.();
+      }
+      onSilence();
     });
   }
 }

@@ -1,32 +1,38 @@
-import { ServiceStatus } from '../../proto/generated/openshell/v1/openshell.ts';
-import { describeCallError, openClient, unary } from './channel.ts';
-import { endpointOf, type ResolveHost, resolveTarget } from './endpoint.ts';
-import { secureCredentials, type TlsFiles } from './tls.ts';
+import { readFileSync } from 'node:fs';
+import { OpenShellDefinition, ServiceStatus } from '../../proto/generated/openshell/v1/openshell.ts';
+import { systemClock } from '../clock.ts';
+import { Fault } from '../fault.ts';
+import { describeCallError, exchange } from './channel.ts';
+import { dial } from './dial.ts';
+import { endpointOf, type ResolveHost } from './endpoint.ts';
+import type { Connection } from './rpc/connection.ts';
+import type { ReadSecret, TlsFiles } from './tls.ts';
 
-/** Asks the gateway for its health, at most 5 s, without a token. */
+const TIMEOUT_MS = 5_000;
+
+/** Asks the gateway for its health, at most 5 s once it is connected, without a token. */
 export async function probeGateway(
-  endpoint: URL,
+  urls: URL | readonly URL[],
   tls: TlsFiles,
   resolve: ResolveHost,
+  readSecret?: ReadSecret,
 ): Promise<{ readonly reachable: boolean; readonly detail: string }> {
-  const place = endpointOf(endpoint);
-  const target = await resolveTarget(place, resolve, Math.random);
-  if (!target.ok) return { reachable: false, detail: target.error.message };
-  const secure = place.secure ? secureCredentials(tls) : undefined;
-  if (secure !== undefined && !secure.ok) return { reachable: false, detail: secure.error.message };
-  const client = openClient(
-    target.value,
-    secure?.value,
-    `${place.host}:${place.port}`,
-    tls.serverName ?? place.host,
-  );
+  let connection: Connection | undefined;
   try {
-    const health = await unary(client.health.bind(client), {}, '', 5_000);
+    connection = await dial({
+      endpoints: (urls instanceof URL ? [urls] : urls).map(endpointOf),
+      tls,
+      readSecret: readSecret ?? readFileSync,
+      resolve,
+      clock: systemClock,
+      random: Math.random,
+    });
+    const health = await exchange(connection, OpenShellDefinition.methods.health, [{}], '', TIMEOUT_MS);
     const well = health.status === ServiceStatus.SERVICE_STATUS_HEALTHY;
     return { reachable: true, detail: `${well ? 'healthy' : 'not healthy'}, version ${health.version}` };
   } catch (error) {
-    return { reachable: false, detail: describeCallError(error) };
+    return { reachable: false, detail: error instanceof Fault ? error.message : describeCallError(error) };
   } finally {
-    client.close();
+    connection?.destroy('asked');
   }
 }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
+import { createSecureContext, type SecureContext } from 'node:tls';
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
 
@@ -15,10 +15,10 @@ export interface TlsFiles {
 export type ReadSecret = (path: string) => Buffer;
 
 /** Mutual TLS that trusts only the given CA. Names the variable to set when a file is missing. */
-export function secureCredentials(
+export function secureContext(
   files: TlsFiles,
   readSecret: ReadSecret = readFileSync,
-): Result<ChannelCredentials, Fault> {
+): Result<SecureContext, Fault> {
   const read: Buffer[] = [];
   for (const [name, path] of [
     ['OPENSHELL_TLS_CA', files.ca],
@@ -33,9 +33,9 @@ export function secureCredentials(
       return err(new Fault('credentials', `cannot read ${path}, which ${name} names`, { cause }));
     }
   }
-  const [ca = null, key = null, cert = null] = read;
+  const [ca, key, cert] = read;
   try {
-    return ok(credentials.createSsl(ca, key, cert));
+    return ok(createSecureContext({ ca, key, cert, minVersion: 'TLSv1.2' }));
   } catch (cause) {
     const message =
       'the TLS files do not fit together; check OPENSHELL_TLS_CA, OPENSHELL_TLS_CERT and OPENSHELL_TLS_KEY';

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Clock, Random } from '../clock.ts';
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
+import { codeOf, describeCallError, STATUS } from './rpc/status.ts';
 import type { ReadSecret } from './tls.ts';
 
 /** Where the token comes from, in the contract's order (contract.md, 3). */
@@ -11,21 +12,35 @@ export type TokenSource =
   | { readonly kind: 'kubernetes'; readonly path: string }
   | { readonly kind: 'none' };
 
-/** The two calls that give tokens; `expiresAtMs` 0 means that it does not expire. */
+export interface IssuedToken {
+  readonly token: string;
+  /** Milliseconds since the Unix epoch; 0 means that it does not expire. */
+  readonly expiresAtMs: number;
+}
+
+/** The two calls that give tokens. */
 export interface TokenCalls {
-  issue(bearer: string): Promise<{ readonly token: string; readonly expiresAtMs: number }>;
-  refresh(bearer: string): Promise<{ readonly token: string; readonly expiresAtMs: number }>;
+  issue(bearer: string): Promise<IssuedToken>;
+  refresh(bearer: string): Promise<IssuedToken>;
 }
 
 const UNKNOWN_LIFETIME_MS = 6 * 3_600_000;
 const MAX_DELAY_MS = 12 * 3_600_000;
 const RETRY_MS = 10_000;
+const REFUSED_MS = 30_000;
+const MAX_RETRY_MS = 600_000;
+/** A timer does not count while the machine sleeps, so the wall clock is looked at this often. */
+const LOOK_MS = 60_000;
 
-/** When to refresh a token that expires at `expiresAtMs`: after 80 to 90 % of what is left. */
+/**
+ * When to refresh a token that expires at `expiresAtMs`: uniformly between half and nine tenths of what is
+ * left, so that sandboxes that got theirs together do not come back together, and a tenth remains for trying
+ * again. At least 1 s, at most 12 h; 3 to 6 h when the expiry is not known.
+ */
 export function refreshDelay(expiresAtMs: number, nowMs: number, random: Random): number {
-  if (expiresAtMs <= 0) return UNKNOWN_LIFETIME_MS;
+  if (expiresAtMs <= 0) return UNKNOWN_LIFETIME_MS * (0.5 + 0.5 * random());
   const left = expiresAtMs - nowMs;
-  return Math.min(MAX_DELAY_MS, Math.max(1_000, left * (0.8 + 0.1 * random())));
+  return Math.min(MAX_DELAY_MS, Math.max(1_000, left * (0.5 + 0.4 * random())));
 }
 
 /** The `exp` of a JWT in milliseconds, unverified; 0 when there is none: it only plans the refresh. */
@@ -50,7 +65,11 @@ export class TokenHolder {
   readonly #random: Random;
   readonly #readSecret: ReadSecret;
   #token = '';
+  #expiresAtMs = 0;
+  #failures = 0;
   #cancel: (() => void) | undefined;
+  #acquiring: Promise<Result<void, Fault>> | undefined;
+  #stopped = false;
 
   constructor(
     source: TokenSource,
@@ -71,26 +90,45 @@ export class TokenHolder {
     return this.#token;
   }
 
+  /** Whether the token's own word says that it is over. An outage may outlast it. */
+  expired(): boolean {
+    return this.#expiresAtMs > 0 && this.#clock.now() >= this.#expiresAtMs;
+  }
+
+  /** A token to dial with: what is held unless there is none or it has expired. */
+  async ensure(): Promise<Result<void, Fault>> {
+    return this.#token !== '' && !this.expired() ? ok(undefined) : this.acquire();
+  }
+
   /** Reads the source, and exchanges a service-account token. Also what to do after a refusal. */
-  async acquire(): Promise<Result<void, Fault>> {
-    const read = this.#read();
-    if (!read.ok) return read;
-    let expiresAtMs = jwtExpiry(read.value);
-    let token = read.value;
-    if (this.#source.kind === 'kubernetes') {
-      try {
-        ({ token, expiresAtMs } = await this.#calls.issue(read.value));
-      } catch (cause) {
-        return err(new Fault('gateway', 'the gateway did not exchange the service-account token', { cause }));
-      }
-    }
-    this.#adopt(token, expiresAtMs);
-    return ok(undefined);
+  acquire(): Promise<Result<void, Fault>> {
+    this.#acquiring ??= this.#acquire().finally(() => {
+      this.#acquiring = undefined;
+    });
+    return this.#acquiring;
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#cancel?.();
     this.#cancel = undefined;
+  }
+
+  async #acquire(): Promise<Result<void, Fault>> {
+    const read = this.#read();
+    if (!read.ok) return read;
+    let issued: IssuedToken = { token: read.value, expiresAtMs: jwtExpiry(read.value) };
+    if (this.#source.kind === 'kubernetes') {
+      try {
+        issued = await this.#calls.issue(read.value);
+      } catch (cause) {
+        const why = describeCallError(cause);
+        const message = `the gateway did not exchange the service-account token: ${why}`;
+        return err(new Fault('gateway', message, { cause }));
+      }
+    }
+    this.#adopt(issued);
+    return ok(undefined);
   }
 
   #read(): Result<string, Fault> {
@@ -106,22 +144,64 @@ export class TokenHolder {
     }
   }
 
-  #adopt(token: string, expiresAtMs: number): void {
+  #adopt({ token, expiresAtMs }: IssuedToken): void {
+    // The source of env and file may hold a token that is over: a refreshed one must not be lost to it.
+    const stale = expiresAtMs > 0 && this.#clock.now() >= expiresAtMs;
+    if (stale && this.#token !== '' && !this.expired()) return;
+    // The same token again is no progress: what asks for it must go on slowing down.
+    if (token !== this.#token && !stale) this.#failures = 0;
     this.#token = token;
-    this.stop();
+    this.#expiresAtMs = expiresAtMs;
     if (token === '') return;
-    this.#plan(refreshDelay(expiresAtMs, this.#clock.now(), this.#random));
+    this.#plan(
+      stale ? this.#retryDelay(REFUSED_MS) : refreshDelay(expiresAtMs, this.#clock.now(), this.#random),
+    );
   }
 
+  /** Runs the refresh when either clock says so: the wall clock jumps, the other one stops during sleep. */
   #plan(delayMs: number): void {
-    this.#cancel = this.#clock.after(delayMs, () => {
-      this.#calls.refresh(this.#token).then(
-        ({ token, expiresAtMs }) => this.#adopt(token, expiresAtMs),
-        () => this.#plan(RETRY_MS * (1 + this.#random())),
-      );
-    });
+    this.#cancel?.();
+    this.#cancel = undefined;
+    if (this.#stopped) return;
+    const clock = this.#clock;
+    const [wall, monotonic] = [clock.now() + delayMs, clock.monotonic() + delayMs];
+    const look = (): void => {
+      const left = Math.min(wall - clock.now(), monotonic - clock.monotonic());
+      if (left <= 0) void this.#refresh();
+      else this.#cancel = clock.after(Math.min(LOOK_MS, left), look);
+    };
+    this.#cancel = clock.after(Math.min(LOOK_MS, delayMs), look);
+  }
+
+  async #refresh(): Promise<void> {
+    const before = this.#token;
+    try {
+      if (this.expired()) throw new Fault('credentials', 'the token has expired');
+      const issued = await this.#calls.refresh(before);
+      if (this.#token === before && !this.#stopped) this.#adopt(issued);
+    } catch (error) {
+      if (this.#token !== before || this.#stopped) return;
+      await this.#recover(error);
+    }
+  }
+
+  async #recover(error: unknown): Promise<void> {
+    const code = codeOf(error);
+    const gone = error instanceof Fault || REFUSED.has(code) || code === STATUS.UNIMPLEMENTED;
+    const before = this.#token;
+    // What was refused or has expired can only come anew from its source; an older gateway cannot refresh.
+    if (gone) await this.acquire();
+    if (this.#token === before) this.#plan(this.#retryDelay(gone ? REFUSED_MS : RETRY_MS));
+  }
+
+  /** Half-jittered, doubling from `baseMs` to 10 min. */
+  #retryDelay(baseMs: number): number {
+    const range = Math.min(MAX_RETRY_MS, baseMs * 2 ** Math.min(this.#failures++, 10));
+    return range * (0.5 + 0.5 * this.#random());
   }
 }
+
+const REFUSED: ReadonlySet<number> = new Set([STATUS.UNAUTHENTICATED, STATUS.PERMISSION_DENIED]);
 
 function readToken(path: string, variable: string, readSecret: ReadSecret): Result<string, Fault> {
   try {

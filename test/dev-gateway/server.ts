@@ -1,11 +1,12 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
-import { OpenShellService } from '../../proto/generated/openshell/v1/openshell.ts';
+import { OpenShellDefinition } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Result } from '../../supervisor/result.ts';
 import { err, ok } from '../../supervisor/result.ts';
 import { startControl } from './control.ts';
+import { serviceDefinition } from './grpc.ts';
 import { policyFromYaml } from './policy-yaml.ts';
-import { GatewayService } from './service.ts';
+import { type Fault, GatewayService } from './service.ts';
 import type { ExitView, LogView, PolicyReportView, SessionView } from './state.ts';
 import type { MintedToken } from './tokens.ts';
 
@@ -24,6 +25,10 @@ export interface DevGatewayOptions {
   readonly heartbeatSeconds?: number;
   /** The first redial's window that sessions are told; 0, the default, leaves it to the supervisor. */
   readonly redialWindowSeconds?: number;
+  /** Methods that an older gateway does not have, by the names of the generated code. */
+  readonly missing?: readonly string[];
+  /** Sends messages and fields that this version does not know, as a newer gateway would. */
+  readonly newer?: boolean;
   /** PEM texts for mutual TLS; plaintext HTTP/2 without. */
   readonly tls?: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
   /** Gets one readable line for each thing that happens. */
@@ -46,6 +51,12 @@ export interface DevGateway {
   /** Makes a policy the next version for every sandbox; text is YAML. The new version, or what is wrong. */
   setPolicy(policy: SandboxPolicy | string): Result<number, string>;
   dropSession(id: string): boolean;
+  /** What every call gets instead of its answer, until it is called without. */
+  failWith(fault: Fault | undefined): void;
+  /** The reason that sessions are rejected with, until it is called without. */
+  rejectWith(reason: string | undefined): void;
+  /** Sends GOAWAY on every connection; what runs may go on for `graceMs`. New connections are taken. */
+  goAway(graceMs: number): void;
   /** A token of this gateway for a sandbox. */
   mintToken(sandboxId: string): MintedToken;
 }
@@ -58,6 +69,8 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
     serviceAccounts: options.serviceAccounts,
     heartbeatSeconds: options.heartbeatSeconds ?? 15,
     redialWindowSeconds: options.redialWindowSeconds ?? 0,
+    missing: options.missing ?? [],
+    newer: options.newer ?? false,
     onEvent: options.onEvent ?? (() => undefined),
   });
   const { tls } = options;
@@ -65,13 +78,15 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
     tls === undefined
       ? ServerCredentials.createInsecure()
       : ServerCredentials.createSsl(tls.ca, [{ cert_chain: tls.cert, private_key: tls.key }], true);
+  const implementation = service.implementation();
+  for (const name of options.missing ?? []) delete implementation[name];
   const listen = async (port: number): Promise<{ readonly server: Server; readonly port: number }> => {
     const server = new Server({
       'grpc.max_receive_message_length': 1_048_576,
       'grpc.keepalive_time_ms': 20_000,
       'grpc.keepalive_timeout_ms': 10_000,
     });
-    server.addService(OpenShellService, service.implementation());
+    server.addService(serviceDefinition(OpenShellDefinition, options.newer), implementation);
     const place = `${host.includes(':') ? `[${host}]` : host}:${port}`;
     const taken = await new Promise<number>((resolve, reject) => {
       server.bindAsync(place, credentials, (error, bound) =>
@@ -114,6 +129,9 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
       return read.ok ? ok(service.setPolicy(read.value).version) : err(read.error);
     },
     dropSession: (id: string) => service.dropSession(id),
+    failWith: (fault: Fault | undefined) => service.failWith(fault),
+    rejectWith: (reason: string | undefined) => service.rejectWith(reason),
+    goAway: (graceMs: number) => server?.drain(`${host}:${first.port}`, graceMs),
     mintToken: (sandboxId: string) => service.tokens.mint(sandboxId),
   };
   try {

@@ -1,16 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import { type Metadata, type ServerDuplexStream, type ServiceError, status } from '@grpc/grpc-js';
+import { Metadata, type ServerDuplexStream, type ServiceError, status } from '@grpc/grpc-js';
 import { PolicySource } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import {
   type GatewayMessage,
-  type OpenShellServer,
+  type OpenShellDefinition,
   PolicyStatus,
   type PushSandboxLogsRequest,
   type ReportMainProcessExitRequest,
   ServiceStatus,
   type SupervisorHello,
   type SupervisorMessage,
+  type Vitals,
 } from '../../proto/generated/openshell/v1/openshell.ts';
+import type { Implementation } from './grpc.ts';
 import {
   type ExitView,
   type LogView,
@@ -19,6 +21,7 @@ import {
   policyRevision,
   Recent,
   type SessionView,
+  type VitalsView,
 } from './state.ts';
 import { type Principal, Tokens } from './tokens.ts';
 
@@ -30,6 +33,9 @@ export interface ServiceOptions {
   readonly serviceAccounts: ReadonlyMap<string, string> | undefined;
   readonly heartbeatSeconds: number;
   readonly redialWindowSeconds: number;
+  /** What a gateway of another version would do. */
+  readonly missing: readonly string[];
+  readonly newer: boolean;
   /** One line for a person. Never holds a token. */
   readonly onEvent: (line: string) => void;
 }
@@ -55,6 +61,8 @@ export class GatewayService {
   readonly #bound = new Map<string, string>();
   readonly #activeInstance = new Map<string, string>();
   #revision: PolicyRevision = policyRevision(undefined, 0);
+  #fault: Fault | undefined;
+  #rejection: string | undefined;
 
   constructor(options: ServiceOptions) {
     this.#options = options;
@@ -93,7 +101,7 @@ export class GatewayService {
     for (const id of this.#live.keys()) this.#end(id, 'gateway closed');
   }
 
-  implementation(): OpenShellServer {
+  implementation(): Implementation<OpenShellDefinition> {
     return {
       connectSupervisor: (stream) => this.#connect(stream),
       getSandboxConfig: (call, callback) =>
@@ -198,7 +206,18 @@ export class GatewayService {
     };
   }
 
+  /** What every call gets instead of its answer, until it is called without. */
+  failWith(fault: Fault | undefined): void {
+    this.#fault = fault;
+  }
+
+  /** The reason that sessions are rejected with, until it is called without. */
+  rejectWith(reason: string | undefined): void {
+    this.#rejection = reason;
+  }
+
   #connect(stream: Stream): void {
+    if (this.#fault !== undefined) return void stream.destroy(faultError(this.#fault));
     // Response headers go out only after the first message, as at the real gateway (contract.md, 2.1).
     let id: string | undefined;
     const over = (reason: string): void => {
@@ -217,6 +236,11 @@ export class GatewayService {
             throw failure(status.INVALID_ARGUMENT, 'the first message must be a hello with a sandbox id');
           }
           this.#authorize(stream.metadata, payload.value.sandboxId);
+          if (this.#rejection !== undefined) {
+            stream.write({ payload: { $case: 'sessionRejected', value: { reason: this.#rejection } } });
+            stream.end();
+            return;
+          }
           id = this.#begin(stream, payload.value);
         } catch (error) {
           stream.destroy(asServiceError(error));
@@ -228,7 +252,8 @@ export class GatewayService {
       if (payload?.$case === 'heartbeat') {
         const { policyVersion, bufferedBytes } = payload.value;
         const beatsMs = [...live.view.beatsMs, Date.now()].slice(-BEATS);
-        live.view = { ...live.view, beatsMs, policyVersion, bufferedBytes: Number(bufferedBytes) };
+        const vitals = toView(payload.value.vitals);
+        live.view = { ...live.view, beatsMs, policyVersion, bufferedBytes: Number(bufferedBytes), vitals };
         this.#options.onEvent(`${live.view.sandboxId}: heartbeat`);
       } else if (payload?.$case === 'relayOpenResult') {
         const { channelId, success, error } = payload.value;
@@ -251,8 +276,15 @@ export class GatewayService {
       this.#options.heartbeatSeconds * 1000,
     );
     const { sandboxId, instanceId, supervisorVersion, enforcement } = hello;
-    const told = { sandboxId, instanceId, supervisorVersion, enforcement };
-    const fresh = { endedAtMs: undefined, beatsMs: [], policyVersion: 0, bufferedBytes: 0 };
+    const { bootId, capabilities, policyVersion, vitals } = hello;
+    const told = { sandboxId, instanceId, supervisorVersion, enforcement, bootId, capabilities };
+    const fresh = {
+      endedAtMs: undefined,
+      beatsMs: [],
+      policyVersion,
+      bufferedBytes: 0,
+      vitals: toView(vitals),
+    };
     this.#live.set(id, { stream, beat, view: { id, ...told, connectedAtMs: Date.now(), ...fresh } });
     this.#activeInstance.set(sandboxId, instanceId);
     const { heartbeatSeconds, redialWindowSeconds } = this.#options;
@@ -260,8 +292,13 @@ export class GatewayService {
       sessionId: id,
       heartbeatIntervalSecs: heartbeatSeconds,
       redialWindowSecs: redialWindowSeconds,
+      gatewayVersion: this.#options.missing.length > 0 ? '' : 'dev',
+      capabilities: this.#options.newer ? ['vitals', 'of-tomorrow'] : [],
     };
+    // A newer gateway may send what we do not know, even before the acceptance.
+    if (this.#options.newer) stream.write({ payload: undefined });
     stream.write({ payload: { $case: 'sessionAccepted', value } });
+    if (this.#options.newer) stream.write({ payload: undefined });
     this.#options.onEvent(
       `${sandboxId}: session ${id} established [${enforcement.map(({ aspect, level, mechanism }) => `${aspect}=${level === 'none' ? level : mechanism}`).join(', ')}]`,
     );
@@ -304,6 +341,7 @@ export class GatewayService {
   }
 
   #principal(metadata: Metadata): Exclude<Principal, { kind: 'none' }> {
+    if (this.#fault !== undefined) throw faultError(this.#fault);
     const principal = this.tokens.principal(metadata.get('authorization')[0]?.toString());
     if (principal.kind === 'none') throw failure(status.UNAUTHENTICATED, 'no valid token');
     return principal;
@@ -322,6 +360,34 @@ export class GatewayService {
     return sandboxId;
   }
 }
+
+/** An answer that says no, and when to come again. */
+export interface Fault {
+  readonly code: status;
+  readonly details: string;
+  /** Whole seconds up to 127, in a google.rpc.RetryInfo. */
+  readonly retryAfterSeconds?: number;
+}
+
+function faultError({ code, details, retryAfterSeconds }: Fault): Error {
+  const metadata = new Metadata();
+  if (retryAfterSeconds !== undefined) {
+    const type = Buffer.from('type.googleapis.com/google.rpc.RetryInfo');
+    const retryInfo = Buffer.from([0x0a, 0x02, 0x08, retryAfterSeconds]);
+    const any = Buffer.concat([Buffer.from([0x0a, type.length]), type, Buffer.from([0x12, 4]), retryInfo]);
+    const wrapped = Buffer.concat([Buffer.from([0x08, code, 0x1a, any.length]), any]);
+    metadata.set('grpc-status-details-bin', wrapped);
+  }
+  return Object.assign(new Error(details), { code, details, metadata });
+}
+
+const toView = (vitals: Vitals | undefined): VitalsView | undefined =>
+  vitals && {
+    bufferedRecords: Number(vitals.bufferedRecords),
+    bufferedBytes: Number(vitals.bufferedBytes),
+    privateBytes: Number(vitals.privateBytes),
+    openDescriptors: vitals.openDescriptors,
+  };
 
 const failure = (code: status, details: string): Error =>
   Object.assign(new Error(details), { code, details });

@@ -2,12 +2,23 @@ import { createHash } from 'node:crypto';
 import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { Enforcement } from '../../proto/generated/openshell/v1/openshell.ts';
 
+export interface VitalsView {
+  readonly bufferedRecords: number;
+  readonly bufferedBytes: number;
+  readonly privateBytes: number;
+  readonly openDescriptors: number;
+}
+
 export interface SessionView {
   readonly id: string;
   readonly sandboxId: string;
   readonly instanceId: string;
   readonly supervisorVersion: string;
   readonly enforcement: readonly Enforcement[];
+  readonly bootId: string;
+  readonly capabilities: readonly string[];
+  /** Of the last message that told them. */
+  readonly vitals: VitalsView | undefined;
   readonly connectedAtMs: number;
   /** Undefined while it lives. */
   readonly endedAtMs: number | undefined;

@@ -3,10 +3,23 @@ import { Backoff } from '../../supervisor/gateway/backoff.ts';
 
 const almostOne = () => 0.999_999;
 
-test('the first redial spreads over the window, later ones over 1 s doubling to 60 s', () => {
+test('the first redial spreads over the window, later ones over twice the window doubling to 60 s', () => {
   const backoff = new Backoff(almostOne);
-  const delays = Array.from({ length: 10 }, () => Math.round(backoff.next()));
-  expect(delays).toEqual([10_000, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+  const delays = Array.from({ length: 6 }, () => Math.round(backoff.next()));
+  expect(delays).toEqual([10_000, 20_000, 40_000, 60_000, 60_000, 60_000]);
+});
+
+test('no later range is narrower than twice the window, also when the gateway made that wide', () => {
+  const backoff = new Backoff(almostOne);
+  backoff.setWindow(120);
+  const delays = Array.from({ length: 4 }, () => Math.round(backoff.next()));
+  expect(delays).toEqual([120_000, 240_000, 240_000, 240_000]);
+});
+
+test('what the gateway asked for comes on top of the jitter, so that a fleet told the same spreads', () => {
+  expect(new Backoff(() => 0).next(5_000)).toBe(5_000);
+  expect(Math.round(new Backoff(almostOne).next(5_000))).toBe(15_000);
+  expect(new Backoff(() => 0).nextAfterRefusal(60_000)).toBe(75_000);
 });
 
 test('redials have full jitter: the least delay is none', () => {
@@ -16,9 +29,9 @@ test('redials have full jitter: the least delay is none', () => {
 
 test('only a session that stood for 60 s starts the sequence anew', () => {
   const backoff = new Backoff(almostOne);
-  for (let attempt = 0; attempt < 4; attempt += 1) backoff.next();
+  backoff.next();
   backoff.ended(59_999);
-  expect(Math.round(backoff.next())).toBe(8_000);
+  expect(Math.round(backoff.next())).toBe(20_000);
   backoff.ended(60_000);
   expect(Math.round(backoff.next())).toBe(10_000);
 });

@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { PolicyStatus } from '../../proto/generated/openshell/v1/openshell.ts';
+import { OpenShellDefinition, PolicyStatus } from '../../proto/generated/openshell/v1/openshell.ts';
 import { createMemoryBuffer } from '../../supervisor/buffer/memory-buffer.ts';
 import { systemClock } from '../../supervisor/clock.ts';
-import { openClient, unary } from '../../supervisor/gateway/channel.ts';
+import { exchange, type Method } from '../../supervisor/gateway/channel.ts';
+import { dial } from '../../supervisor/gateway/dial.ts';
 import { GatewayLink } from '../../supervisor/gateway/link.ts';
+import { STATUS as status } from '../../supervisor/gateway/rpc/status.ts';
 import { ok } from '../../supervisor/result.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
 
@@ -34,15 +35,32 @@ const control = async (path: string, method = 'GET', body?: string) => {
 const until = (condition: () => boolean) =>
   vi.waitFor(() => expect(condition()).toBe(true), { timeout: 15_000 });
 
-describe('the calls', () => {
-  const client = () => openClient(`ipv4:127.0.0.1:${gateway.port}`, undefined, 'gateway', undefined);
+const methods = OpenShellDefinition.methods;
 
+/** A connection of its own. */
+async function client() {
+  const connection = await dial({
+    endpoints: [{ host: '127.0.0.1', port: gateway.port, secure: false }],
+    tls: { ca: undefined, cert: undefined, key: undefined, serverName: undefined },
+    readSecret: readFileSync,
+    resolve: async (host) => ok([host]),
+    clock: systemClock,
+    random: Math.random,
+  });
+  return {
+    unary: <Req, Res>(method: Method<Req, Res>, request: Req, token: string) =>
+      exchange(connection, method, [request], token, 10_000),
+    close: () => connection.destroy('done'),
+  };
+}
+
+describe('the calls', () => {
   test('are refused without a token, with a stranger one, and for another sandbox', async () => {
-    const open = client();
+    const open = await client();
     const ask = (token: string, sandboxId = 'sb-1') =>
-      unary(open.getSandboxConfig.bind(open), { sandboxId }, token).catch(
-        (error: { code: number }) => error.code,
-      );
+      open
+        .unary(methods.getSandboxConfig, { sandboxId }, token)
+        .catch((error: { code: number }) => error.code);
     expect(await ask('')).toBe(status.UNAUTHENTICATED);
     expect(await ask('pod-token')).toBe(status.UNAUTHENTICATED);
     const { token } = gateway.mintToken('sb-1');
@@ -53,13 +71,13 @@ describe('the calls', () => {
   });
 
   test('exchange only a known ServiceAccount token, and refresh only a token of the gateway', async () => {
-    const open = client();
-    const issue = (token: string) => unary(open.issueSandboxToken.bind(open), {}, token);
+    const open = await client();
+    const issue = (token: string) => open.unary(methods.issueSandboxToken, {}, token);
     const { token } = await issue('pod-token');
     await expect(issue('another')).rejects.toMatchObject({ code: status.UNAUTHENTICATED });
     await expect(issue(token)).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
     const refresh = (bearer: string) =>
-      unary(open.refreshSandboxToken.bind(open), { extensionServiceNames: [] }, bearer);
+      open.unary(methods.refreshSandboxToken, { extensionServiceNames: [] }, bearer);
     const fresh = await refresh(token);
     expect(Number(fresh.expiresAtMs)).toBeGreaterThan(Date.now());
     await expect(refresh('pod-token')).rejects.toMatchObject({ code: status.UNAUTHENTICATED });
@@ -67,11 +85,11 @@ describe('the calls', () => {
   });
 
   test('take policy reports only for a known version and a final status', async () => {
-    const open = client();
+    const open = await client();
     const { token } = gateway.mintToken('sb-1');
     const report = (version: number, reported: PolicyStatus) =>
-      unary(
-        open.reportPolicyStatus.bind(open),
+      open.unary(
+        methods.reportPolicyStatus,
         { sandboxId: 'sb-1', version, status: reported, loadError: 'why', record: undefined },
         token,
       );
@@ -97,9 +115,9 @@ describe('the control address', () => {
     });
     const bad = await control('/policy', 'POST', 'version: 1\nnonsense: 1\n');
     expect(bad).toMatchObject({ status: 400, body: { error: expect.stringContaining('nonsense') } });
-    const open = openClient(`ipv4:127.0.0.1:${gateway.port}`, undefined, 'gateway', undefined);
+    const open = await client();
     const { token } = gateway.mintToken('sb-1');
-    const config = await unary(open.getSandboxConfig.bind(open), { sandboxId: 'sb-1' }, token);
+    const config = await open.unary(methods.getSandboxConfig, { sandboxId: 'sb-1' }, token);
     open.close();
     expect(config.version).toBe(2);
     expect(config.policy?.networkPolicies.web).toMatchObject({
@@ -122,11 +140,12 @@ describe('a supervisor link', () => {
   const linkTo = (buffer = createMemoryBuffer({ boot: 'b' })) => {
     const states: string[] = [];
     const link = new GatewayLink({
-      endpoint: new URL(`http://127.0.0.1:${gateway.port}`),
+      endpoints: [new URL(`http://127.0.0.1:${gateway.port}`)],
       tls: { ca: undefined, cert: undefined, key: undefined, serverName: undefined },
       token: { kind: 'env', reveal: () => gateway.mintToken('sb-1').token },
       sandboxId: 'sb-1',
       instanceId: 'run-1',
+      bootId: 'boot-1',
       version: '1.2.3',
       enforcement: () => [{ aspect: 'network', level: 'full', mechanism: 'test', note: '' }],
       readSecret: readFileSync,

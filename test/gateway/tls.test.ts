@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { probeGateway } from '../../supervisor/gateway/reachability.ts';
-import { secureCredentials } from '../../supervisor/gateway/tls.ts';
+import { secureContext } from '../../supervisor/gateway/tls.ts';
 import { ok } from '../../supervisor/result.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
 
@@ -116,12 +116,12 @@ describe('mutual TLS', () => {
   });
 
   test('names the variable of a file that is missing or not set', () => {
-    const unset = secureCredentials({ ...files('client'), key: undefined });
+    const unset = secureContext({ ...files('client'), key: undefined });
     expect(unset).toMatchObject({ ok: false, error: { kind: 'credentials', exitCode: 77 } });
     expect(!unset.ok && unset.error.message).toContain('OPENSHELL_TLS_KEY');
-    const missing = secureCredentials({ ...files('client'), ca: at('nowhere.pem') });
+    const missing = secureContext({ ...files('client'), ca: at('nowhere.pem') });
     expect(!missing.ok && missing.error.message).toContain('OPENSHELL_TLS_CA');
-    const mixed = secureCredentials({ ...files('client'), key: at('impostor.key') });
+    const mixed = secureContext({ ...files('client'), key: at('impostor.key') });
     expect(!mixed.ok && mixed.error.message).toContain('do not fit together');
   });
 });

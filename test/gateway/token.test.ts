@@ -60,25 +60,107 @@ test('a ServiceAccount token is exchanged, and read anew for each exchange becau
   expect(tokens.current()).toBe('issued for second');
 });
 
-test('a token is refreshed after 80 % of its life, and again 10 s after a failure', async () => {
+const settle = async () => {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
+};
+
+test('a token is refreshed within the second half of its life, and again 5 to 10 s after a failure', async () => {
   const { clock, tokens, calls } = holder({ kind: 'kubernetes', path: fileWith('sa') }, 100_000);
   await tokens.acquire();
   calls.refresh.mockRejectedValueOnce(new Error('away'));
-  clock.run(79_999);
+  clock.run(49_999);
   expect(calls.refresh).not.toHaveBeenCalled();
   clock.run(1);
-  await vi.waitFor(() => expect(calls.refresh).toHaveBeenCalledTimes(1));
-  await new Promise(setImmediate);
+  await settle();
+  expect(calls.refresh).toHaveBeenCalledTimes(1);
   expect(tokens.current()).toBe('issued for sa');
-  clock.run(10_000);
-  await new Promise(setImmediate);
+  clock.run(5_000);
+  await settle();
   expect(tokens.current()).toBe('issued for sa+');
 });
 
-test('the delay of a refresh is between 1 s and 12 h, and 6 h when the expiry is unknown', () => {
-  expect(refreshDelay(0, 1_000, () => 0)).toBe(6 * 3_600_000);
+test('the refreshes of a fleet that got its tokens together are spread evenly over two fifths of their life', () => {
+  const delays = Array.from({ length: 1_000 }, () => refreshDelay(3_600_000, 0, Math.random));
+  const tenths = Array.from({ length: 4 }, (_, part) => {
+    const [from, to] = [1_800_000 + part * 360_000, 1_800_000 + (part + 1) * 360_000];
+    return delays.filter((delay) => delay >= from && delay < to).length;
+  });
+  expect(tenths.reduce((sum, count) => sum + count, 0)).toBe(1_000);
+  for (const count of tenths) expect(Math.abs(count - 250)).toBeLessThan(90);
+});
+
+test('the delay of a refresh is between 1 s and 12 h, and 3 to 6 h when the expiry is unknown', () => {
+  expect(refreshDelay(0, 1_000, () => 0)).toBe(3 * 3_600_000);
+  expect(refreshDelay(0, 1_000, () => 1)).toBe(6 * 3_600_000);
   expect(refreshDelay(500, 1_000, () => 0)).toBe(1_000);
   expect(refreshDelay(Number.MAX_SAFE_INTEGER, 0, () => 0)).toBe(12 * 3_600_000);
+});
+
+test('a refused refresh reads the source anew, and keeps away 15 s to 10 min while that does not help', async () => {
+  const { clock, tokens, calls } = holder({ kind: 'file', path: fileWith('revoked') });
+  calls.refresh.mockImplementation(async (bearer: string) => {
+    if (bearer === 'revoked') throw Object.assign(new Error('no'), { code: 16 });
+    return { token: `${bearer}+`, expiresAtMs: 0 };
+  });
+  await tokens.acquire();
+  clock.run(3 * 3_600_000);
+  await settle();
+  const at: number[] = [];
+  for (let minute = 0; minute < 120; minute += 1) {
+    const before = calls.refresh.mock.calls.length;
+    clock.run(60_000);
+    await settle();
+    if (calls.refresh.mock.calls.length > before) at.push(minute);
+  }
+  expect(calls.refresh.mock.calls.length).toBeGreaterThan(10);
+  expect(calls.refresh.mock.calls.length).toBeLessThan(40);
+  fileWith('rotated');
+  clock.run(600_000);
+  await settle();
+  expect(tokens.current()).toBe('rotated');
+});
+
+test('a token that ran out while the machine slept is not sent: the next dial reads or exchanges it anew', async () => {
+  const { clock, tokens, calls } = holder({ kind: 'kubernetes', path: fileWith('sa') }, 100_000);
+  await tokens.ensure();
+  await tokens.ensure();
+  expect(calls.issue).toHaveBeenCalledTimes(1);
+  clock.leap(200_000); // the wall clock goes on while timers rest
+  expect(tokens.expired()).toBe(true);
+  await tokens.ensure();
+  expect(calls.issue).toHaveBeenCalledTimes(2);
+});
+
+test('a wall clock that is set back does not put the refresh off', async () => {
+  const { clock, tokens, calls } = holder({ kind: 'kubernetes', path: fileWith('sa') }, 100_000);
+  await tokens.acquire();
+  clock.leap(-3_600_000);
+  clock.run(50_000);
+  await settle();
+  expect(calls.refresh).toHaveBeenCalledTimes(1);
+});
+
+test('a sleep is noticed within a minute of waking, and the refresh it covered is made up for', async () => {
+  const { clock, tokens, calls } = holder({ kind: 'kubernetes', path: fileWith('sa') }, 36_000_000);
+  await tokens.acquire();
+  clock.run(30_000);
+  clock.leap(7 * 3_600_000);
+  clock.run(60_000);
+  await settle();
+  expect(calls.refresh).toHaveBeenCalledTimes(1);
+});
+
+test('a source that still holds an expired token does not take the place of a refreshed one', async () => {
+  const jwt = `h.${Buffer.from('{"exp":50}').toString('base64url')}.s`;
+  const { clock, tokens, calls } = holder({ kind: 'file', path: fileWith(jwt) });
+  calls.refresh.mockResolvedValue({ token: 'fresh', expiresAtMs: 10_000_000 });
+  await tokens.acquire();
+  clock.run(49_000);
+  await settle();
+  expect(tokens.current()).toBe('fresh');
+  clock.run(10_000);
+  await tokens.acquire();
+  expect(tokens.current()).toBe('fresh');
 });
 
 test('an expiry that cannot be read is unknown', () => {

@@ -1,0 +1,103 @@
+import { type ClientHttp2Stream, constants } from 'node:http2';
+import type { Clock } from '../../clock.ts';
+import { FrameReader, frameOf } from './frames.ts';
+import { statusOf, statusOfHttp, statusOfReset } from './outcome.ts';
+import { CallError, STATUS } from './status.ts';
+
+/** What a call tells its caller. `closed` comes exactly once, and nothing after it; undefined is OK. */
+export interface CallEvents {
+  message(bytes: Buffer): void;
+  closed(error: CallError | undefined): void;
+}
+
+/** One call on its way. Nothing here throws. */
+export interface Call {
+  /** False when too much waits to be sent: the other side does not read. */
+  send(message: Uint8Array): boolean;
+  /** Says that nothing more comes from us. */
+  end(): void;
+  /** Gives the call up; `closed` is told. */
+  cancel(): void;
+}
+
+/** What the gateway may leave unread before we call it stuck, in bytes. */
+const MAX_UNSENT = 1 << 20;
+
+export interface CallOptions {
+  readonly clock: Clock;
+  readonly maxMessageBytes: number;
+  /** Milliseconds until the call is given up; for ever when absent. */
+  readonly timeoutMs?: number;
+}
+
+/** Speaks gRPC on an HTTP/2 stream whose request headers have been sent. */
+export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: CallOptions): Call {
+  const reader = new FrameReader(options.maxMessageBytes);
+  let outcome: { readonly error: CallError | undefined } | undefined;
+  let fault: unknown;
+  let over = false;
+  const finish = (error: CallError | undefined): void => {
+    if (over) return;
+    over = true;
+    cancelTimer?.();
+    if (!stream.closed)
+      stream.close(error === undefined ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL);
+    events.closed(error);
+  };
+  const cancelTimer =
+    options.timeoutMs === undefined
+      ? undefined
+      : options.clock.after(options.timeoutMs, () =>
+          finish(new CallError(STATUS.DEADLINE_EXCEEDED, `no answer within ${options.timeoutMs} ms`)),
+        );
+  stream.on('response', (headers) => {
+    const httpStatus = headers[':status'] ?? 0;
+    if (headers['grpc-status'] !== undefined) outcome = { error: statusOf(headers) };
+    else if (httpStatus !== 200) finish(statusOfHttp(httpStatus, headers));
+    else if (!headers['content-type']?.startsWith('application/grpc'))
+      finish(new CallError(STATUS.UNKNOWN, 'the answer is not gRPC'));
+  });
+  stream.on('trailers', (trailers) => {
+    outcome ??=
+      trailers['grpc-status'] === undefined
+        ? { error: new CallError(STATUS.UNKNOWN, 'the answer has no status') }
+        : { error: statusOf(trailers) };
+  });
+  stream.on('data', (chunk: Buffer) => {
+    if (over) return;
+    try {
+      for (const message of reader.push(chunk)) {
+        if (over) return;
+        events.message(message);
+      }
+    } catch (error) {
+      finish(error instanceof CallError ? error : new CallError(STATUS.INTERNAL, String(error)));
+    }
+  });
+  stream.on('end', () => {
+    if (outcome === undefined) return; // the reset that follows tells why
+    if (outcome.error === undefined && !reader.complete)
+      finish(new CallError(STATUS.INTERNAL, 'the answer ends within a message'));
+    else finish(outcome.error);
+  });
+  stream.on('error', (error) => {
+    fault = error;
+  });
+  stream.on('close', () => {
+    if (outcome !== undefined) finish(outcome.error);
+    else if (stream.session === undefined || stream.session.destroyed || fault === undefined)
+      finish(new CallError(STATUS.UNAVAILABLE, 'the connection was lost'));
+    else finish(statusOfReset(stream.rstCode ?? 0));
+  });
+  return {
+    send(message) {
+      if (over || stream.destroyed || stream.writableEnded) return true;
+      stream.write(frameOf(message));
+      return stream.writableLength <= MAX_UNSENT;
+    },
+    end() {
+      if (!over && !stream.destroyed && !stream.writableEnded) stream.end();
+    },
+    cancel: () => finish(new CallError(STATUS.CANCELLED, 'given up')),
+  };
+}
