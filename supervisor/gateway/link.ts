@@ -5,17 +5,17 @@ import type {
   SupervisorHello,
   SupervisorMessage,
 } from '../../proto/generated/openshell/v1/openshell.ts';
-import { OpenShellDefinition, PolicyStatus } from '../../proto/generated/openshell/v1/openshell.ts';
+import { OpenShellDefinition } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { RecordBuffer } from '../buffer/record-buffer.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
-import { Channel, codeOf, isTransient } from './channel.ts';
+import { Channel } from './channel.ts';
 import { ConfigSync } from './config-sync.ts';
+import { Delivery, type Manner } from './delivery/delivery.ts';
+import type { Call } from './delivery/wire.ts';
 import { dial, type Keepalive } from './dial.ts';
 import { endpointOf, type ResolveHost } from './endpoint.ts';
-import { LogPush } from './log-push.ts';
-import { PolicyReports } from './policy-reports.ts';
 import { RotationWatch } from './rotation.ts';
 import { CallError, STATUS } from './rpc/status.ts';
 import { GatewaySession, type SessionState } from './session.ts';
@@ -58,8 +58,6 @@ export interface GatewayLinkOptions {
 export const CAPABILITIES = ['redial-window', 'make-before-break', 'retry-info', 'vitals'] as const;
 
 const METHODS = OpenShellDefinition.methods;
-const EXIT_RETRY_MS = 250;
-const EXIT_LAST_RETRY_MS = 2_000;
 
 /** Everything between the supervisor and its gateway, over one HTTP/2 connection. */
 export class GatewayLink {
@@ -67,8 +65,7 @@ export class GatewayLink {
   readonly #channel: Channel;
   readonly #session: GatewaySession;
   readonly #config: ConfigSync;
-  readonly #logs: LogPush;
-  readonly #reports: PolicyReports;
+  readonly #delivery: Delivery;
   readonly #token: TokenHolder;
   readonly #certificates: RotationWatch;
   readonly #tokenFile: RotationWatch;
@@ -102,7 +99,10 @@ export class GatewayLink {
       hello: () => this.#hello(),
       heartbeat: () => this.#heartbeat(),
       onRelayOpen: options.onRelayOpen,
-      onState: options.onState,
+      onState: (state) => {
+        if (state.kind === 'established') this.#delivery.hurry();
+        options.onState(state);
+      },
       onBeat: options.onBeat,
       ...(options.maxConnectionAgeMs === undefined ? {} : { maxAgeMs: options.maxConnectionAgeMs }),
     });
@@ -129,18 +129,14 @@ export class GatewayLink {
       onConfig: options.onConfig,
       onError: (message) => options.onError('config', message),
     });
-    this.#logs = new LogPush({
+    this.#delivery = new Delivery({
       clock,
       random,
       sandboxId,
       buffer,
-      send: async (request) => void (await this.#channel.push(METHODS.pushSandboxLogs, [request])),
-      onError: (message) => options.onError('logs', message),
+      send: (call, manner) => this.#send(call, manner),
+      onError: (message) => options.onError('delivery', message),
     });
-    this.#reports = new PolicyReports(
-      (report) => this.#channel.unary(METHODS.reportPolicyStatus, report),
-      clock,
-    );
   }
 
   get state(): SessionState {
@@ -170,10 +166,10 @@ export class GatewayLink {
     });
   }
 
-  /** Polling and log delivery; the session comes when the workload can be reached. */
+  /** Polling and delivery; the session comes when the workload can be reached. */
   startSync(): void {
     this.#config.start();
-    this.#logs.start();
+    this.#delivery.start();
   }
 
   startSession(): void {
@@ -188,52 +184,56 @@ export class GatewayLink {
     outcome: { readonly loaded: true } | { readonly loaded: false; readonly error: string },
   ): void {
     if (version === 0) return;
-    this.#reports.push({
-      sandboxId: this.#options.sandboxId,
+    const { buffer, clock } = this.#options;
+    const error = outcome.loaded ? '' : outcome.error.slice(0, 4096);
+    buffer.append('status', {
+      kind: 'policy-status',
+      at: clock.now(),
       version,
-      status: outcome.loaded ? PolicyStatus.POLICY_STATUS_LOADED : PolicyStatus.POLICY_STATUS_FAILED,
-      loadError: outcome.loaded ? '' : outcome.error.slice(0, 4096),
-      record: undefined,
+      loaded: outcome.loaded,
+      error,
     });
+    this.#delivery.start();
+    this.#delivery.hurry();
   }
 
-  /** Reports the exit until the gateway acknowledges it or `deadlineMs` has passed. May dial. */
+  /**
+   * Reports the exit, and what else of status is still to be told, until the gateway has acknowledged it or
+   * `deadlineMs` has passed; then it is in the buffer for the next start. May dial.
+   */
   async reportExit(exitCode: number, deadlineMs: number): Promise<boolean> {
-    const { clock, random, sandboxId, instanceId } = this.#options;
-    const end = clock.monotonic() + deadlineMs;
-    const left = (): number => end - clock.monotonic();
-    let retryMs = EXIT_RETRY_MS;
-    for (;;) {
-      try {
-        await within(clock, Math.max(EXIT_RETRY_MS, left()), this.#channel.ensure());
-        await this.#channel.unary(
-          METHODS.reportMainProcessExit,
-          { sandboxId, instanceId, exitCode, record: undefined },
-          { timeoutMs: Math.max(EXIT_RETRY_MS, left()) },
-        );
-        return true;
-      } catch (error) {
-        // FAILED_PRECONDITION is a storage conflict there (contract.md, 2.3): try again as well.
-        const again = isTransient(error) || codeOf(error) === STATUS.FAILED_PRECONDITION;
-        const waitMs = retryMs * (0.5 + random() / 2);
-        if (!again || waitMs >= left()) return false;
-        await new Promise<void>((resolve) => void clock.after(waitMs, resolve));
-        retryMs = Math.min(EXIT_LAST_RETRY_MS, retryMs * 2);
-      }
-    }
+    const { buffer, clock, instanceId } = this.#options;
+    buffer.append('status', { kind: 'exit', at: clock.now(), instanceId, exitCode });
+    return this.#delivery.drain(deadlineMs, ['status']);
   }
 
   /** Delivers what is buffered, for at most `deadlineMs`, then closes everything. */
   async stop(deadlineMs: number): Promise<boolean> {
     this.#config.stop();
-    this.#reports.stop();
     this.#token.stop();
     this.#certificates.stop();
     this.#tokenFile.stop();
-    const empty = await this.#logs.drain(deadlineMs);
+    const empty = await this.#delivery.drain(deadlineMs);
+    this.#delivery.stop();
     this.#session.stop();
     this.#channel.close();
     return empty;
+  }
+
+  async #send(call: Call, { timeoutMs, last }: Manner): Promise<void> {
+    const { clock } = this.#options;
+    if (last) await within(clock, timeoutMs, this.#channel.ensure());
+    const options = { timeoutMs };
+    switch (call.kind) {
+      case 'lines':
+        return void (await this.#channel.push(METHODS.pushSandboxLogs, [call.request], options));
+      case 'policy-status':
+        return void (await this.#channel.unary(METHODS.reportPolicyStatus, call.request, options));
+      case 'exit':
+        return void (await this.#channel.unary(METHODS.reportMainProcessExit, call.request, options));
+      case 'analysis':
+        return void (await this.#channel.unary(METHODS.submitPolicyAnalysis, call.request, options));
+    }
   }
 
   #hello(): SupervisorMessage {
