@@ -14,7 +14,7 @@ const MAX_EXPONENT = 16;
  * its gateway spreads evenly; later ones have full jitter over a range that doubles from twice the window
  * up to 60 s, without a last attempt. A range below the window would undo the spreading: with 1, 2 and 4 s
  * the members that failed early would dial again while the others dial for the first time, and a fleet of
- * N reach four times N dials a window (test/gateway/fleet.test.ts measures it).
+ * N reach five times N dials a window (test/gateway/fleet.test.ts measures it).
  * A session must have stood for 60 s before it counts as a recovery.
  */
 export class Backoff {

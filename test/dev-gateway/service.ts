@@ -217,7 +217,10 @@ export class GatewayService {
   }
 
   #connect(stream: Stream): void {
-    if (this.#fault !== undefined) return void stream.destroy(faultError(this.#fault));
+    if (this.#fault !== undefined) {
+      refuse(stream, faultError(this.#fault));
+      return;
+    }
     // Response headers go out only after the first message, as at the real gateway (contract.md, 2.1).
     let id: string | undefined;
     const over = (reason: string): void => {
@@ -243,7 +246,7 @@ export class GatewayService {
           }
           id = this.#begin(stream, payload.value);
         } catch (error) {
-          stream.destroy(asServiceError(error));
+          refuse(stream, asServiceError(error));
         }
         return;
       }
@@ -359,6 +362,11 @@ export class GatewayService {
     if (this.#bound.size > 10 * SANDBOXES && oldest !== undefined) this.#bound.delete(oldest);
     return sandboxId;
   }
+}
+
+/** Ends a stream with a status. To destroy it would send none: the caller would wait for ever. */
+function refuse(stream: Stream, error: Partial<ServiceError> & Error): void {
+  stream.emit('error', error);
 }
 
 /** An answer that says no, and when to come again. */
