@@ -12,4 +12,7 @@ enum { SUPERVISOR_ENV_MAX = 64 };
  */
 void environment_for_supervisor(char *const inherited[], const struct home *home, char *out[SUPERVISOR_ENV_MAX]);
 
+/* Overwrites the strings, which /proc/<pid>/environ shows (proc_pid_environ(5)). */
+void environment_forget(char *const inherited[]);
+
 #endif

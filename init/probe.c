@@ -145,6 +145,18 @@ static int try_user_namespace(void)
 	return namespaces_enter(&wanted, &step);
 }
 
+/* Whether a process in a user namespace of ours is kept from looking at one outside, as ptrace(2) has it. */
+static int try_process_isolation(void)
+{
+	char path[64];
+	int error = enter(CLONE_NEWUSER);
+
+	if (error)
+		return error;
+	snprintf(path, sizeof path, "/proc/%d/environ", getppid());
+	return open(path, O_RDONLY | O_CLOEXEC) < 0 ? 0 : EOPNOTSUPP;
+}
+
 static int try_network_namespace(void)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(443) };
@@ -244,6 +256,7 @@ static const struct { const char *name; attempt *try; } attempts[] = {
 	{ "seccomp_filter", try_filter },
 	{ "socket_fence", try_socket_fence },
 	{ "user_namespace", try_user_namespace },
+	{ "process_isolation", try_process_isolation },
 	{ "network_namespace", try_network_namespace },
 	{ "ipc_namespace", try_ipc_namespace },
 	{ "mounts", try_mounts },

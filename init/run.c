@@ -185,6 +185,7 @@ int run_main(char *const argv[], char *const environment[])
 		become_supervisor(argv, supervisor_environment, pair[1], variables);
 	close(pair[1]);
 	close(variables);
+	environment_forget(environment); /* both children have copies of their own */
 	int code = EXIT_INTERNAL;
 	if (supervisor < 0)
 		report("cannot start a process: %s", errno_name(errno));

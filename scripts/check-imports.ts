@@ -28,7 +28,7 @@ const ROOT_PARTS = [
  * its own when it is named here, else a part of the composition root.
  */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  main: ['supervisor', 'doctor', 'config', 'cli', ...PARTS, ...BASE, ...LEAVES],
+  main: ['supervisor', 'doctor', 'handover', 'config', 'cli', ...PARTS, ...BASE, ...LEAVES],
   supervisor: ['config', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES],
   ...Object.fromEntries(
     ROOT_PARTS.map((room) => [room, ['config', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES]]),

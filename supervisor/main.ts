@@ -1,6 +1,7 @@
 import { parseCommandLine, readTextFile } from './config.ts';
 import { runDoctor } from './doctor.ts';
 import { Fault } from './fault.ts';
+import { takeHandover } from './handover.ts';
 import { describeFault } from './policy/document.ts';
 import { parsePolicyYaml } from './policy/yaml.ts';
 import { runSupervisor } from './supervisor.ts';
@@ -12,7 +13,10 @@ function complain(message: string): void {
 }
 
 async function main(): Promise<number> {
-  const command = parseCommandLine(process.argv.slice(2), process.env);
+  const handover = takeHandover();
+  // The one secret among the variables comes by the pipe, because an environment can be looked at.
+  const token = handover.ok ? handover.value.environment.get('OPENSHELL_SANDBOX_TOKEN') : undefined;
+  const command = parseCommandLine(process.argv.slice(2), { ...process.env, OPENSHELL_SANDBOX_TOKEN: token });
   if (!command.ok) throw command.error;
   switch (command.value.kind) {
     case 'help':
@@ -38,7 +42,8 @@ async function main(): Promise<number> {
     case 'doctor':
       return runDoctor(command.value.config, command.value.json);
     case 'run':
-      return runSupervisor(command.value.config, complain);
+      if (!handover.ok) throw handover.error;
+      return runSupervisor(command.value.config, handover.value, complain);
   }
 }
 

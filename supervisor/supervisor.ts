@@ -21,7 +21,7 @@ import type { Fault } from './fault.ts';
 import { GatewayLink } from './gateway/link.ts';
 import type { SessionState } from './gateway/session.ts';
 import type { TokenSource } from './gateway/token.ts';
-import { takeHandover } from './handover.ts';
+import type { Handover } from './handover.ts';
 import { initialPolicy } from './initial-policy.ts';
 import { type HealthServer, startHealthServer } from './observability/health.ts';
 import { createLogging, type Logger, type Logging } from './observability/log.ts';
@@ -48,10 +48,14 @@ type Undo = () => Promise<void> | void;
  * returns the exit code of the container. Throws the Fault of the step that failed, with everything
  * that had been started stopped again. `complain` writes the one line that says why a workload could not run.
  */
-export async function runSupervisor(config: Config, complain: (message: string) => void): Promise<number> {
+export async function runSupervisor(
+  config: Config,
+  handover: Handover,
+  complain: (message: string) => void,
+): Promise<number> {
   const undo: Undo[] = [];
   try {
-    return await new Supervisor(config, complain, undo).run();
+    return await new Supervisor(config, handover, complain, undo).run();
   } finally {
     for (const step of undo.reverse()) await step();
   }
@@ -59,6 +63,7 @@ export async function runSupervisor(config: Config, complain: (message: string) 
 
 class Supervisor {
   readonly #config: Config;
+  readonly #handover: Handover;
   readonly #complain: (message: string) => void;
   readonly #undo: Undo[];
   readonly #bootId = randomUUID();
@@ -76,8 +81,9 @@ class Supervisor {
   #running = false;
   #pendingSignal: NodeJS.Signals | undefined;
 
-  constructor(config: Config, complain: (message: string) => void, undo: Undo[]) {
+  constructor(config: Config, handover: Handover, complain: (message: string) => void, undo: Undo[]) {
     this.#config = config;
+    this.#handover = handover;
     this.#complain = complain;
     this.#undo = undo;
     this.#logging = createLogging({
@@ -98,7 +104,7 @@ class Supervisor {
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
       process.on(signal, () => this.#end(signal));
     for (const warning of config.warnings) this.#log.warn(warning);
-    const handover = this.#need('take over from init', takeHandover());
+    const handover = this.#handover;
     await this.#startHealth();
     await this.#openGateway();
     const initial = this.#need('load the policy', await initialPolicy(config, this.#link, this.#log));

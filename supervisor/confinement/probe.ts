@@ -26,6 +26,8 @@ const schema = v.object({
   seccomp_filter: outcome,
   socket_fence: outcome,
   user_namespace: outcome,
+  /** Whether a process in a user namespace cannot look at one of the same user outside. */
+  process_isolation: outcome,
   network_namespace: outcome,
   ipc_namespace: outcome,
   /** tmpfs and bind mounts in a mount namespace of its own. */

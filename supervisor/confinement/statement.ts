@@ -165,16 +165,23 @@ function processes({ fence }: Decisions): Enforcement {
 }
 
 function supervisorProcess({ fence, files: confinement }: Decisions, probe: Probe): Enforcement {
+  const aspect = 'supervisor-process';
   const mechanisms = ['seccomp'];
   if (confinement.kind === 'landlock' && confinement.abi >= 6) mechanisms.push('Landlock scopes');
   if (fence.kind === 'namespace') {
     if (fence.pid) mechanisms.push('pid namespace');
     if (fence.user) mechanisms.push('user namespace');
   }
-  return {
-    aspect: 'supervisor-process',
-    level: 'full',
-    mechanism: mechanisms.join(', '),
-    note: `supervisor and init${probe.uid === 0 ? '' : ', although of the same user id,'} cannot be signalled, traced, read, reniced or re-limited`,
-  };
+  const mechanism = mechanisms.join(', ');
+  const acts = `supervisor and init${probe.uid === 0 ? '' : ', although of the same user id,'} cannot be signalled, traced, reniced or re-limited`;
+  // In the socket fence the loader that cannot be read keeps the supervisor's /proc closed on any kernel that has it.
+  const seen = fence.kind === 'namespace' && fence.user && !fence.pid && !probe.process_isolation.ok;
+  return seen
+    ? {
+        aspect,
+        level: 'partial',
+        mechanism,
+        note: `${acts}, nor their memory read; their maps and lists of descriptors can be seen, and hold no secret`,
+      }
+    : { aspect, level: 'full', mechanism, note: acts.replace('traced,', 'traced, read,') };
 }

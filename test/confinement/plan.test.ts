@@ -19,6 +19,7 @@ const PROBE: Probe = {
   seccomp_filter: yes,
   socket_fence: yes,
   user_namespace: no('EPERM'),
+  process_isolation: no('EPERM'),
   network_namespace: no('EPERM'),
   ipc_namespace: no('EPERM'),
   mounts: no('EPERM'),
@@ -87,7 +88,12 @@ describe('the plan', () => {
   });
 
   describe('where namespaces work', () => {
-    const namespaces = { network_namespace: yes, ipc_namespace: yes, user_namespace: yes };
+    const namespaces = {
+      network_namespace: yes,
+      ipc_namespace: yes,
+      user_namespace: yes,
+      process_isolation: yes,
+    };
     const mounts = { mounts: yes, private_view: yes };
 
     test('prefers the namespace fence, with as much around the network as the container allows', () => {
@@ -108,6 +114,17 @@ describe('the plan', () => {
         { files: { ...FILES, compatibility: 'hard_requirement' } },
       );
       expect(made).toMatchObject({ ok: true, value: { files: { kind: 'view' } } });
+    });
+
+    test('says so where the supervisor’s processes can be looked at', () => {
+      const level = (probe: Partial<Probe>) => {
+        const made = plan({ ...namespaces, ...probe });
+        return made.ok && made.value.statement.find(({ aspect }) => aspect === 'supervisor-process')?.level;
+      };
+      expect(level({})).toBe('full');
+      expect(level({ process_isolation: no('EOPNOTSUPP') })).toBe('partial');
+      expect(level({ process_isolation: no('EOPNOTSUPP'), ...mounts, pid_namespace: yes })).toBe('full');
+      expect(level({ process_isolation: no('EOPNOTSUPP'), privileged: true })).toBe('full');
     });
 
     test('says what is left open', () => {

@@ -78,6 +78,7 @@ describe('the binary', () => {
       'seccomp_filter',
       'socket_fence',
       'user_namespace',
+      'process_isolation',
       'network_namespace',
       'mounts',
       'ipc_namespace',

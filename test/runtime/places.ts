@@ -44,7 +44,7 @@ const PODMAN_CAPABILITIES = [...DRIVER_CAPABILITIES, 'CAP_DAC_READ_SEARCH'].filt
 /** A kind of container, with what the supervisor must find and use there. */
 export interface Place {
   readonly name: string;
-  readonly options: Partial<SandboxOptions> & { readonly runtime: 'runc' | 'crun' | 'runsc' };
+  readonly options: Partial<SandboxOptions> & { readonly runtime: 'runc' | 'crun' | 'runsc' | 'vm' };
   readonly fence: 'socket' | 'namespace';
   /** Whether mounts work, so that the workload has a resolv.conf of its own. */
   readonly mounts: boolean;
