@@ -132,6 +132,7 @@ export class GatewaySession {
   #cancelAge: (() => void) | undefined;
   /** When the next dial is due, by the monotonic clock. */
   #dueAt = 0;
+  /** The token was refused, and no session has been accepted since. */
   #renewToken = false;
 
   constructor(options: SessionOptions) {
@@ -203,8 +204,6 @@ export class GatewaySession {
   }
 
   #dial(): void {
-    const renew = this.#renewToken;
-    this.#renewToken = false;
     let stream: SessionStream | undefined;
     const isNext = (): boolean => this.#next !== undefined && this.#next.stream === stream;
     const isLive = (): boolean => this.#live !== undefined && this.#live.stream === stream;
@@ -222,7 +221,7 @@ export class GatewaySession {
           if (isLive()) this.#on({ kind: 'retire', ...retirement });
         },
       },
-      renew,
+      this.#renewToken,
     );
     this.#next = { stream, acceptedAt: undefined };
     this.#after(ATTEMPT_MS, () =>
@@ -282,6 +281,7 @@ export class GatewaySession {
     const old = this.#hangUp();
     this.#live = { stream, acceptedAt: clock.monotonic() };
     this.#next = undefined;
+    this.#renewToken = false;
     const { value } = event;
     this.#backoff.setWindow(value.redialWindowSecs);
     const intervalMs = acceptInterval(value.heartbeatIntervalSecs);
@@ -345,7 +345,7 @@ export class GatewaySession {
 
   #delayAfter(event: SessionEvent): number {
     const error = event.kind === 'failed' || event.kind === 'lost' ? event.error : undefined;
-    this.#renewToken = TOKEN_REFUSALS.has(codeOf(error));
+    this.#renewToken ||= TOKEN_REFUSALS.has(codeOf(error));
     const asked = retryAfterOf(error);
     return isRefused(error) ? this.#backoff.nextAfterRefusal(asked) : this.#backoff.next(asked);
   }

@@ -3,7 +3,7 @@
  * twenty times as fast, so that half a minute of waiting is a second and a half.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer as createHttp2Server } from 'node:http2';
+import { createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -47,7 +47,9 @@ describe('a connection that', () => {
     await proxy.refuse();
     const { states, established } = await begin();
     await until(() => states.filter(({ kind }) => kind === 'offline').length >= 2);
-    expect(states.find(({ kind }) => kind === 'offline')).toMatchObject({ reason: /ECONNREFUSED/ });
+    expect(states.find(({ kind }) => kind === 'offline')).toMatchObject({
+      reason: expect.stringMatching(/ECONNREFUSED/),
+    });
     await proxy.accept();
     await established();
   });
@@ -65,7 +67,9 @@ describe('a connection that', () => {
     await established();
     proxy.setWeather({ kind: 'silent' });
     await until(() => states.some(({ kind }) => kind === 'offline'));
-    expect(states.find(({ kind }) => kind === 'offline')).toMatchObject({ reason: /no answer to a PING/ });
+    expect(states.find(({ kind }) => kind === 'offline')).toMatchObject({
+      reason: expect.stringMatching(/no answer to a PING/),
+    });
     expect(gateway.sessions().filter(({ endedAtMs }) => endedAtMs === undefined)).toHaveLength(1);
     // New connections are accepted, and silent as well: that is no session.
     await until(() => proxy.accepted() >= 2);
@@ -117,7 +121,7 @@ describe('an answer that', () => {
   test('is the 503 of a load balancer with Retry-After is obeyed', async () => {
     const balancer = createHttp2Server();
     let asked = 0;
-    balancer.on('stream', (stream) => {
+    balancer.on('stream', (stream: ServerHttp2Stream) => {
       asked += 1;
       stream.respond({ ':status': 503, 'retry-after': '20', 'content-type': 'text/html' });
       stream.end('<html>try later</html>');

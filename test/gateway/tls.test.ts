@@ -1,5 +1,4 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -7,70 +6,18 @@ import { probeGateway } from '../../supervisor/gateway/reachability.ts';
 import { secureContext } from '../../supervisor/gateway/tls.ts';
 import { ok } from '../../supervisor/result.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
+import { issue, makeAuthority } from './certificates.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'tls-test-'));
 const at = (name: string) => join(directory, name);
-const openssl = (...args: string[]) => execFileSync('openssl', args, { stdio: 'pipe' });
 const resolve = async () => ok(['127.0.0.1']);
-
-/** An authority, and a key with a certificate of it for `name`. */
-function issue(authority: string, file: string, name: string): void {
-  openssl(
-    'req',
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:prime256v1',
-    '-nodes',
-    '-subj',
-    `/CN=${name}`,
-    '-keyout',
-    at(`${file}.key`),
-    '-out',
-    at(`${file}.csr`),
-  );
-  writeFileSync(at(`${file}.ext`), `subjectAltName=DNS:${name}\n`);
-  openssl(
-    'x509',
-    '-req',
-    '-days',
-    '2',
-    '-in',
-    at(`${file}.csr`),
-    '-CA',
-    at(`${authority}.pem`),
-    '-CAkey',
-    at(`${authority}.key`),
-    '-extfile',
-    at(`${file}.ext`),
-    '-out',
-    at(`${file}.pem`),
-  );
-}
 
 let gateway: DevGateway;
 beforeAll(async () => {
-  for (const authority of ['ca', 'stranger'])
-    openssl(
-      'req',
-      '-x509',
-      '-days',
-      '2',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-subj',
-      `/CN=${authority}`,
-      '-keyout',
-      at(`${authority}.key`),
-      '-out',
-      at(`${authority}.pem`),
-    );
-  issue('ca', 'server', 'gateway.test');
-  issue('ca', 'client', 'sandbox');
-  issue('stranger', 'impostor', 'sandbox');
+  for (const authority of ['ca', 'stranger']) makeAuthority(directory, authority);
+  issue(directory, 'ca', 'server', 'gateway.test');
+  issue(directory, 'ca', 'client', 'sandbox');
+  issue(directory, 'stranger', 'impostor', 'sandbox');
   gateway = await startDevGateway({
     tls: {
       ca: readFileSync(at('ca.pem')),

@@ -89,6 +89,7 @@ export class Connection {
       return callOn(stream, events, {
         clock,
         maxMessageBytes,
+        lost: () => this.#lost,
         ...(timeoutMs === undefined ? {} : { timeoutMs }),
       });
     } catch (error) {

@@ -26,6 +26,8 @@ const MAX_UNSENT = 1 << 20;
 export interface CallOptions {
   readonly clock: Clock;
   readonly maxMessageBytes: number;
+  /** Why the connection is gone, when it is. */
+  readonly lost: () => CallError;
   /** Milliseconds until the call is given up; for ever when absent. */
   readonly timeoutMs?: number;
 }
@@ -86,7 +88,7 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
   stream.on('close', () => {
     if (outcome !== undefined) finish(outcome.error);
     else if (stream.session === undefined || stream.session.destroyed || fault === undefined)
-      finish(new CallError(STATUS.UNAVAILABLE, 'the connection was lost'));
+      finish(options.lost());
     else finish(statusOfReset(stream.rstCode ?? 0));
   });
   return {
