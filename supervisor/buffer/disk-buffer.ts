@@ -241,14 +241,16 @@ class DiskBuffer implements DurableBuffer {
     }
   }
 
-  #open(): void {
+  #open(damage?: unknown): void {
     const { directory, sandboxId, open = openDatabase } = this.#options;
     const options = { directory, sandboxId, maxBytes: this.#maxBytes, open };
-    const { file, found } = this.#asOwner(() => DiskFile.open(options, this.#numbering, this.#floors));
+    const { file, found } = this.#asOwner(() =>
+      DiskFile.open(options, this.#numbering, this.#floors, damage),
+    );
     this.#file = file;
-    const { damage, records } = found;
-    if (damage !== undefined) {
-      const { reason, recovered, lost, aside } = damage;
+    const { records } = found;
+    if (found.damage !== undefined) {
+      const { reason, recovered, lost, aside } = found.damage;
       this.#corruptBefore += lost;
       this.#report({ kind: 'damaged', reason, recovered, lost, aside });
     }
@@ -263,7 +265,7 @@ class DiskBuffer implements DurableBuffer {
     this.#degraded = reason;
     if (this.#file !== undefined && isDamage(error)) {
       this.#letGo();
-      this.#comeBack();
+      this.#comeBack(error);
       if (this.#degraded === undefined) return;
     } else if (!isFull(error) && this.#file?.bounded.out === undefined) this.#letGo();
     this.#retryLater();
@@ -279,12 +281,12 @@ class DiskBuffer implements DurableBuffer {
   }
 
   /** Moves what memory holds to the disk, all of it or nothing. */
-  #comeBack(): void {
+  #comeBack(damage?: unknown): void {
     if (this.#closed || this.#degraded === undefined) return;
     // What is out for delivery keeps its place: the next batch comes here again.
     if (this.#memory.out !== undefined) return;
     try {
-      if (this.#file === undefined) this.#open();
+      if (this.#file === undefined) this.#open(damage);
       const file = this.#file;
       if (file === undefined) return;
       const { entries } = this.#memory.stats();

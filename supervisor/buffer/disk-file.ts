@@ -6,7 +6,7 @@ import type { Database, OpenDatabase } from './database.ts';
 import { Boots, DiskQueue } from './disk-queue.ts';
 import { moveDatabase, preparePrivateFile, removeDatabase } from './private-files.ts';
 import { RECORD_CLASSES, type RecordClass } from './record.ts';
-import { finishSalvage, layOut, ownerOf, type Salvaged, salvage } from './salvage.ts';
+import { finishSalvage, layOut, MAX_PLACE, ownerOf, type Salvaged, salvage } from './salvage.ts';
 
 const FILE = 'records.db';
 
@@ -43,8 +43,11 @@ export class DiskFile {
       logs: queue('logs'),
       samples: queue('samples'),
     };
-    for (const name of RECORD_CLASSES)
-      numbering.skipTo(Number(db.prepare(`SELECT ifnull(max(place), 0) AS top FROM ${name}`).get()?.['top']));
+    for (const name of RECORD_CLASSES) {
+      const top = Number(db.prepare(`SELECT ifnull(max(place), 0) AS top FROM ${name}`).get()?.['top']);
+      if (top > MAX_PLACE) throw new Error('a row is at a place that is none');
+      numbering.skipTo(top);
+    }
     for (const name of RECORD_CLASSES) numbering.skipTo(floors[name]);
     this.bounded = new BoundedBuffer(numbering, options.maxBytes, this.#queues);
     if (this.bounded.stats().entries === 0) {
@@ -58,12 +61,13 @@ export class DiskFile {
 
   /**
    * Opens the file or makes it. One that is torn, of another layout or of another sandbox is set aside, and what
-   * can be read of our own goes into a new one. Throws what the disk says when there is no writing at all.
+   * can be read of our own goes into a new one; so does one of which `damage` is known already. Throws what the disk says when there is no writing at all.
    */
   static open(
     options: DiskFileOptions,
     numbering: Numbering,
     floors: Floors = NO_FLOORS,
+    damage?: unknown,
   ): { readonly file: DiskFile; readonly found: Found } {
     const path = join(options.directory, FILE);
     const aside = `${path}.damaged`;
@@ -83,6 +87,7 @@ export class DiskFile {
       }
     };
     try {
+      if (damage !== undefined) throw damage;
       const file = open();
       removeDatabase(aside);
       return { file, found: { records: recordsOf(file), damage: undefined } };

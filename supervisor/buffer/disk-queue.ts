@@ -149,6 +149,8 @@ export class DiskQueue implements ClassQueue {
     const row = this.#sql.after.get(Math.max(place, this.#floor));
     if (row === undefined) return undefined;
     const placed = this.#placed(row);
+    // A page that links to another's must not lead in circles.
+    if (!(placed.place > Math.max(place, this.#floor))) throw new Error('the rows are out of order');
     const wasRecord = row['kind'] === 0;
     // Rows are met in their order, so what lies behind the last damaged one has not been counted yet.
     if (wasRecord && placed.entry.type === 'gap' && placed.place > this.#damaged)

@@ -15,6 +15,8 @@ export interface Salvaged {
 
 /** Failed reads after which the rest of a table is left alone: the start must not hang on a disk of faults. */
 const MAX_FAILURES = 2_000;
+/** No count of appends gets there: a row behind it is a damaged one. */
+export const MAX_PLACE = 2 ** 50;
 const COLUMNS = ['boot', 'first', 'last', 'count', 'bytes', 'kind', 'sum', 'body'] as const;
 const CORRUPT = 1 + LOSS_REASONS.indexOf('corrupt');
 
@@ -116,7 +118,7 @@ function copyTable(
   for (const row of readable(from, name, 'place')) {
     const [place, boot, first, last] = ['place', 'boot', 'first', 'last'].map((key) => Number(row[key]));
     if (place === undefined || boot === undefined || first === undefined || last === undefined) continue;
-    if (!Number.isSafeInteger(place)) continue;
+    if (place > MAX_PLACE) continue;
     if (before?.boot === boot && first > before.last + 1 && place > before.place + 1) {
       const missing = { first: before.last + 1, last: first - 1, count: first - before.last - 1 };
       const cells = [boots.get(boot) ?? '', name, missing.first, missing.last, missing.count, 0, CORRUPT];
@@ -146,9 +148,10 @@ function* readable(db: DatabaseSync, table: string, key: string): Generator<Row>
   while (failures < MAX_FAILURES) {
     const row = next(from);
     if (row === undefined) return;
-    if (row !== 'unreadable') {
+    const found = row === 'unreadable' ? Number.NaN : Number(row[key]);
+    if (row !== 'unreadable' && found >= from) {
       yield row;
-      from = Number(row[key]) + 1;
+      from = found + 1;
       continue;
     }
     failures += 1;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  type BufferRecord,
   type Entry,
   type LogRecord,
   MAX_RECORD_BYTES,
@@ -10,6 +11,7 @@ import {
   recordBytes,
 } from '../../supervisor/buffer/record.ts';
 import type { RecordBuffer } from '../../supervisor/buffer/record-buffer.ts';
+import { KINDS } from './kinds.ts';
 
 const BOUND = 2 * MAX_RECORD_BYTES;
 const ALL = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: Number.MAX_SAFE_INTEGER };
@@ -39,6 +41,30 @@ function drain(buffer: RecordBuffer, limits = ALL): Entry[] {
     buffer.ack(batch);
   }
   return all;
+}
+
+const isGap = (entry: Entry): boolean => entry.type === 'gap';
+
+/** The record with so much in it that it does not fit. */
+function swollen(one: BufferRecord): BufferRecord {
+  const much = 'x'.repeat(70_000);
+  switch (one.kind) {
+    case 'log':
+    case 'event':
+      return { ...one, message: much };
+    case 'policy-status':
+      return { ...one, error: much };
+    case 'exit':
+      return { ...one, instanceId: much };
+    case 'denials': {
+      const [summary] = one.request.summaries;
+      if (summary === undefined) throw new Error('no summary');
+      const summaries = Array.from({ length: 100 }, () => ({ ...summary, denyReason: much.slice(0, 2_000) }));
+      return { ...one, request: { ...one.request, summaries } };
+    }
+    case 'sample':
+      return { ...one, values: { much } };
+  }
 }
 
 /** Every sequence of a class, delivered or named by a gap. */
@@ -156,6 +182,68 @@ export function describeRecordBuffer(name: string, create: (maxBytes: number) =>
       expect(names(drain(buffer))[0]).toBe('logs gap 1-5');
     });
 
+    test('hands out only the classes that are asked for, and everything in its order afterwards', () => {
+      const buffer = create(BOUND);
+      buffer.append('logs', record('one'));
+      buffer.append('status', record('two'));
+      buffer.append('logs', record('three'));
+      const batch = buffer.nextBatch({ ...ALL, classes: ['status'] });
+      if (batch === undefined) throw new Error('no batch');
+      expect(names(batch.entries)).toEqual(['status two']);
+      expect(buffer.ack(batch)).toBe(true);
+      expect(names(drain(buffer))).toEqual(['logs one', 'logs three']);
+    });
+
+    test('keeps every kind of record as it is', () => {
+      const buffer = create(BOUND);
+      for (const [recordClass, one] of KINDS) expect(buffer.append(recordClass, one)).toBe('kept');
+      const got = drain(buffer).map((entry) =>
+        entry.type === 'record' ? [entry.class, entry.record] : entry,
+      );
+      expect(got).toEqual(KINDS);
+    });
+
+    test.each(KINDS)('cuts a record of class %s that is too large, and says so', (recordClass, one) => {
+      const buffer = create(BOUND);
+      expect(buffer.append(recordClass, swollen(one))).toBe('cut');
+      const [entry] = drain(buffer);
+      if (entry?.type !== 'record') throw new Error('no record');
+      expect(entry.bytes).toBeLessThanOrEqual(MAX_RECORD_BYTES);
+      expect(
+        JSON.stringify(entry.record, (_, value) => (typeof value === 'bigint' ? `${value}` : value)),
+      ).toMatch(/…\[cut \d+ bytes\]|"cutItems":[1-9]|cut_fields/);
+    });
+
+    test('puts a gap in the place of a record that is given up, and forgets a gap that is', () => {
+      const buffer = create(BOUND);
+      for (const message of ['one', 'two', 'three']) buffer.append('audit', record(message));
+      const first = buffer.nextBatch({ maxEntries: 1, maxBytes: BOUND });
+      if (first === undefined) throw new Error('no batch');
+      expect(buffer.giveUp(first, 'refused')).toBe(true);
+      expect(buffer.giveUp(first, 'refused')).toBe(false);
+      expect(buffer.stats().classes.audit).toEqual({ records: 2, entries: 3, lost: 1 });
+      const gap = buffer.nextBatch({ maxEntries: 1, maxBytes: BOUND });
+      if (gap === undefined) throw new Error('no batch');
+      expect(gap.entries).toMatchObject([{ type: 'gap', first: 1, last: 1, count: 1, reason: 'refused' }]);
+      expect(buffer.giveUp(gap, 'refused')).toBe(true);
+      expect(names(drain(buffer))).toEqual(['audit two', 'audit three']);
+    });
+
+    test('makes one gap of neighbours that were given up for the same reason, and two for two reasons', () => {
+      const buffer = create(BOUND);
+      for (let index = 0; index < 8; index += 1) buffer.append('logs', large(String(index)));
+      for (let round = 0; round < 2; round += 1) {
+        const taken = buffer.nextBatch({ maxEntries: 3, maxBytes: BOUND });
+        const records = taken?.entries.filter((entry) => entry.type === 'record') ?? [];
+        const only = buffer.nextBatch({ maxEntries: taken?.entries.length ?? 0, maxBytes: BOUND });
+        if (only === undefined || records.length === 0) throw new Error('no records');
+        buffer.giveUp(only, 'refused');
+      }
+      const gaps = drain(buffer).filter((entry) => entry.type === 'gap');
+      expect(gaps.map(({ reason }) => reason)).toEqual([...new Set(gaps.map(({ reason }) => reason))]);
+      expect(gaps.length).toBeGreaterThan(0);
+    });
+
     test('never exceeds its bound, and accounts for every record exactly once, whatever happens', () => {
       const command = fc.oneof(
         fc.record({
@@ -166,6 +254,7 @@ export function describeRecordBuffer(name: string, create: (maxBytes: number) =>
         fc.record({ do: fc.constant('batch' as const), maxEntries: fc.integer({ min: 1, max: 20 }) }),
         fc.record({ do: fc.constant('batch all' as const) }),
         fc.record({ do: fc.constant('ack' as const) }),
+        fc.record({ do: fc.constant('give up' as const) }),
       );
       fc.assert(
         fc.property(fc.array(command, { maxLength: 120 }), (commands) => {
@@ -181,6 +270,10 @@ export function describeRecordBuffer(name: string, create: (maxBytes: number) =>
               out = buffer.nextBatch({ maxEntries: step.maxEntries, maxBytes: 100_000 });
             } else if (step.do === 'batch all') {
               out = buffer.nextBatch(ALL);
+            } else if (step.do === 'give up' && out !== undefined) {
+              // What a gap told is told by nobody then, so the records of it count as delivered here.
+              if (buffer.giveUp(out, 'refused')) delivered.push(...out.entries.filter(isGap));
+              out = undefined;
             } else if (out !== undefined) {
               if (buffer.ack(out)) delivered.push(...out.entries);
               out = undefined;
@@ -189,7 +282,11 @@ export function describeRecordBuffer(name: string, create: (maxBytes: number) =>
           }
           delivered.push(...drain(buffer));
           for (const name of RECORD_CLASSES) {
-            expect(covered(delivered, name)).toEqual(
+            const sequences = delivered.flatMap((entry) =>
+              entry.type === 'record' && entry.class === name ? [entry.sequence] : [],
+            );
+            expect(sequences).toEqual(sequences.toSorted((a, b) => a - b));
+            expect(covered(delivered, name).toSorted((a, b) => a - b)).toEqual(
               Array.from({ length: appended[name] }, (_, index) => index + 1),
             );
             const lost = delivered.reduce(
