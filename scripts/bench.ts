@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { within } from './bench/bounded.ts';
 import { egress } from './bench/egress.ts';
 import { files } from './bench/files.ts';
+import { link } from './bench/link.ts';
 import { memory } from './bench/memory.ts';
 import { placesOf, usableRuntimes } from './bench/runtimes.ts';
 import { sockets } from './bench/sockets.ts';
@@ -26,6 +27,7 @@ import { startWorld, type World } from './lib/world.ts';
 const SUBJECTS: Readonly<Record<string, Subject>> = {
   start,
   memory,
+  link,
   egress,
   spawn,
   sockets,
