@@ -135,6 +135,12 @@ export class BoundedBuffer {
     return this.#out?.batch;
   }
 
+  /** Takes back what was out. */
+  release(): void {
+    for (const name of RECORD_CLASSES) this.#queues[name].unpin();
+    this.#out = undefined;
+  }
+
   ack(batch: Batch): boolean {
     return this.#end(batch, (queue, out) => queue.dropPinned(out));
   }

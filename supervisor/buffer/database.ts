@@ -25,6 +25,9 @@ export interface Database {
   close(): void;
 }
 
+/** The content of a file is not what we write. */
+export class DamagedFile extends Error {}
+
 export type OpenDatabase = (file: string) => Database;
 
 /**

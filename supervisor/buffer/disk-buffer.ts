@@ -81,6 +81,7 @@ class DiskBuffer implements DurableBuffer {
   #memory: BoundedBuffer;
   #outOfMemory = false;
   #degraded: string | undefined;
+  #closing = false;
   #closed = false;
   /** Of files and memories that are no more. */
   #lostBefore: Readonly<Record<RecordClass, number>> = { audit: 0, status: 0, logs: 0, samples: 0 };
@@ -123,12 +124,12 @@ class DiskBuffer implements DurableBuffer {
   }
 
   nextBatch(limits: BatchLimits): Batch | undefined {
-    if (this.#degraded !== undefined && this.#cancelRetry === undefined) this.#comeBack();
     const tidily = this.#onDisk((file) => ({
       batch: file.transaction(() => file.bounded.nextBatch(limits)),
     }));
     const fromDisk = tidily === undefined ? this.#readOnly(limits) : tidily.batch;
     this.#outOfMemory = fromDisk === undefined;
+    if (fromDisk !== undefined) this.#memory.release();
     // The memory's entries are younger than the disk's of their class.
     return fromDisk ?? this.#memory.nextBatch(limits);
   }
@@ -188,6 +189,7 @@ class DiskBuffer implements DurableBuffer {
 
   close(): void {
     if (this.#closed) return;
+    this.#closing = true;
     if (this.#degraded !== undefined) this.#comeBack();
     this.#closed = true;
     this.#cancelRetry?.();
@@ -237,6 +239,7 @@ class DiskBuffer implements DurableBuffer {
       return this.#file?.bounded.nextBatch(limits, false);
     } catch (error) {
       this.#fail(error);
+      if (!isFull(error)) this.#letGoIfDone();
       return undefined;
     }
   }
@@ -267,7 +270,7 @@ class DiskBuffer implements DurableBuffer {
       this.#letGo();
       this.#comeBack(error);
       if (this.#degraded === undefined) return;
-    } else if (!isFull(error) && this.#file?.bounded.out === undefined) this.#letGo();
+    }
     this.#retryLater();
   }
 
@@ -283,17 +286,17 @@ class DiskBuffer implements DurableBuffer {
   /** Moves what memory holds to the disk, all of it or nothing. */
   #comeBack(damage?: unknown): void {
     if (this.#closed || this.#degraded === undefined) return;
-    // What is out for delivery keeps its place: the next batch comes here again.
-    if (this.#memory.out !== undefined) return;
+    // What is out for delivery keeps its place.
+    if (this.#memory.out !== undefined && !this.#closing) return this.#retryLater();
     try {
+      if (this.#file?.database.gone() && !this.#letGoIfDone()) return this.#retryLater();
       if (this.#file === undefined) this.#open(damage);
       const file = this.#file;
       if (file === undefined) return;
       const { entries } = this.#memory.stats();
       file.transaction(() => {
         for (const entry of this.#memory.entries()) file.bounded.adopt(entry);
-        // An empty memory proves nothing: something has to be written to know that it can be.
-        file.database.exec('UPDATE checkpoints SET count = count + 1');
+        file.sweep();
       });
       const { classes, bytes } = this.#memory.stats();
       this.#lostBefore = plus(this.#lostBefore, (name) => classes[name].lost);
@@ -307,9 +310,20 @@ class DiskBuffer implements DurableBuffer {
       this.#report({ kind: 'restored', records: entries });
     } catch (error) {
       this.#degraded = reasonOf(error);
-      if (!isFull(error)) this.#letGo();
+      if (!isFull(error)) this.#letGoIfDone();
       this.#retryLater();
     }
+  }
+
+  /**
+   * Lets go of a file that fails, to open it anew next time; but not as long as it can be read and holds what is
+   * older than the memory's records.
+   */
+  #letGoIfDone(): boolean {
+    if (this.#file === undefined) return true;
+    if (this.#file.bounded.stats().entries > 0 && this.#file.readable()) return false;
+    this.#letGo();
+    return true;
   }
 
   #letGo(): void {
@@ -342,7 +356,7 @@ class DiskBuffer implements DurableBuffer {
     const file = this.#file;
     if (file === undefined) return;
     try {
-      if (file.database.gone()) throw new Error(`/${this.#options.directory}: the file was taken away`);
+      if (file.database.gone()) throw new Error(`${this.#options.directory}: the file was taken away`);
       file.database.sync((error) => {
         if (this.#file !== file) return;
         if (error !== undefined) this.#fail(error);

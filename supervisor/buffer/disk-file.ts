@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { BoundedBuffer, type Numbering } from './bounded-buffer.ts';
 import type { Totals } from './class-queue.ts';
-import type { Database, OpenDatabase } from './database.ts';
+import { DamagedFile, type Database, type OpenDatabase } from './database.ts';
 import { Boots, DiskQueue } from './disk-queue.ts';
 import { moveDatabase, preparePrivateFile, removeDatabase } from './private-files.ts';
 import { RECORD_CLASSES, type RecordClass } from './record.ts';
@@ -45,7 +45,7 @@ export class DiskFile {
     };
     for (const name of RECORD_CLASSES) {
       const top = Number(db.prepare(`SELECT ifnull(max(place), 0) AS top FROM ${name}`).get()?.['top']);
-      if (top > MAX_PLACE) throw new Error('a row is at a place that is none');
+      if (top > MAX_PLACE) throw new DamagedFile('a row is at a place that is none');
       numbering.skipTo(top);
     }
     for (const name of RECORD_CLASSES) numbering.skipTo(floors[name]);
@@ -79,7 +79,7 @@ export class DiskFile {
       try {
         const owner = ownerOf(db);
         if (owner === undefined) layOut(db, options.sandboxId);
-        else if (owner !== options.sandboxId) throw new Error('the file is another sandbox’s');
+        else if (owner !== options.sandboxId) throw new DamagedFile('the file is another sandbox’s');
         return new DiskFile(db, options, numbering, floors);
       } catch (error) {
         closeQuietly(db);
@@ -157,6 +157,22 @@ export class DiskFile {
     }
   }
 
+  /** Deletes what is delivered and could not be deleted then. Writes in any case, so it shows whether that works. */
+  sweep(): void {
+    for (const name of RECORD_CLASSES) this.#queues[name].sweep();
+    this.#db.exec('UPDATE checkpoints SET count = count + 1');
+  }
+
+  /** Whether the oldest of each class can be had. */
+  readable(): boolean {
+    try {
+      for (const name of RECORD_CLASSES) this.#queues[name].after(0);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   close(): void {
     closeQuietly(this.#db);
   }
@@ -182,8 +198,8 @@ const NOT_A_DATABASE = 26;
 export function isDamage(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = sqliteCode(error);
-  // What is neither SQLite's nor the system's comes of reading rows: another owner, layout or type.
-  if (code === undefined) return !('syscall' in error) && !error.message.startsWith('/');
+  // A number in a row that no JavaScript number holds is a RangeError.
+  if (code === undefined) return error instanceof DamagedFile || error instanceof RangeError;
   return code === CORRUPT || code === NOT_A_DATABASE || code === ERROR;
 }
 

@@ -1,5 +1,5 @@
 import { type ClassQueue, gapOf, joined, type Placed, type Totals } from './class-queue.ts';
-import type { Database, Row, Statement, Value } from './database.ts';
+import { DamagedFile, type Database, type Row, type Statement, type Value } from './database.ts';
 import {
   ENTRY_OVERHEAD_BYTES,
   type Entry,
@@ -150,7 +150,7 @@ export class DiskQueue implements ClassQueue {
     if (row === undefined) return undefined;
     const placed = this.#placed(row);
     // A page that links to another's must not lead in circles.
-    if (!(placed.place > Math.max(place, this.#floor))) throw new Error('the rows are out of order');
+    if (!(placed.place > Math.max(place, this.#floor))) throw new DamagedFile('the rows are out of order');
     const wasRecord = row['kind'] === 0;
     // Rows are met in their order, so what lies behind the last damaged one has not been counted yet.
     if (wasRecord && placed.entry.type === 'gap' && placed.place > this.#damaged)
@@ -210,6 +210,11 @@ export class DiskQueue implements ClassQueue {
     } catch (error) {
       this.#dropFailure = error;
     }
+  }
+
+  /** Deletes the rows of what is delivered. */
+  sweep(): void {
+    this.#sql.drop.run(this.#floor);
   }
 
   losePinned(out: readonly Placed[], reason: LossReason): void {

@@ -1,6 +1,6 @@
 import { existsSync, renameSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
-import type { Database, OpenDatabase, Row, Value } from './database.ts';
+import { DamagedFile, type Database, type OpenDatabase, type Row, type Value } from './database.ts';
 import { LAYOUT, SCHEMA } from './disk-queue.ts';
 import { moveDatabase, removeDatabase } from './private-files.ts';
 import { ENTRY_OVERHEAD_BYTES, LOSS_REASONS, RECORD_CLASSES, type RecordClass } from './record.ts';
@@ -70,7 +70,7 @@ export function layOut(db: Database, sandboxId: string): void {
 export function ownerOf(db: { prepare(sql: string): { get(): Row | undefined } }): string | undefined {
   const version = db.prepare('PRAGMA user_version').get()?.['user_version'];
   if (version === 0) return undefined;
-  if (version !== LAYOUT) throw new Error(`the file has layout ${version}, not ${LAYOUT}`);
+  if (version !== LAYOUT) throw new DamagedFile(`the file has layout ${version}, not ${LAYOUT}`);
   return String(db.prepare('SELECT sandbox FROM owner WHERE id = 1').get()?.['sandbox']);
 }
 
