@@ -287,9 +287,12 @@ class DiskBuffer implements DurableBuffer {
   #comeBack(damage?: unknown): void {
     if (this.#closed || this.#degraded === undefined) return;
     // What is out for delivery keeps its place.
-    if (this.#memory.out !== undefined && !this.#closing) return this.#retryLater();
+    if (this.#memory.out !== undefined && !this.#closing) {
+      this.#retryLater();
+      return;
+    }
     try {
-      if (this.#file?.database.gone() && !this.#letGoIfDone()) return this.#retryLater();
+      if (this.#file?.database.gone() && !this.#letGoIfDone()) throw new Error('the file was taken away');
       if (this.#file === undefined) this.#open(damage);
       const file = this.#file;
       if (file === undefined) return;
