@@ -30,7 +30,7 @@ export async function runDoctor(config: Config, json: boolean): Promise<number> 
   const gateway =
     config.endpoint === undefined
       ? { configured: false as const }
-      : { configured: true as const, ...(await probeGateway(config.endpoint, config.tls, resolve)) };
+      : { configured: true as const, ...(await probeGateway(config.endpoints, config.tls, resolve)) };
   const report = {
     version: VERSION,
     probe: probe.value,

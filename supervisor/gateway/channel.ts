@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { Connection } from './rpc/connection.ts';
-import { CallError, STATUS } from './rpc/status.ts';
+import { CallError, isRefusal, STATUS } from './rpc/status.ts';
 import type { Call, CallEvents } from './rpc/stream.ts';
 
 export { MAX_MESSAGE_BYTES } from './dial.ts';
@@ -26,6 +26,8 @@ export interface ChannelOptions {
   readonly clock: Clock;
   readonly dial: () => Promise<Connection>;
   readonly token: () => string;
+  /** The gateway refused a call with this token. */
+  readonly onRefused: (token: string) => void;
 }
 
 const CALL_TIMEOUT_MS = 10_000;
@@ -140,6 +142,7 @@ export class Channel {
     } catch (error) {
       const absent = error instanceof CallError && error.code === STATUS.UNIMPLEMENTED;
       if (absent && connection === this.#current) this.#missing.add(method.name);
+      if (isRefusal(error)) this.#options.onRefused(token);
       throw error;
     }
   }

@@ -77,6 +77,7 @@ export class GatewayLink {
     this.#channel = new Channel({
       clock,
       token: () => this.#token.current(),
+      onRefused: (token) => this.#token.refused(token),
       dial: () => dial({ ...options, endpoints }),
     });
     this.#token = new TokenHolder(

@@ -67,6 +67,8 @@ export class TokenHolder {
   #token = '';
   #expiresAtMs = 0;
   #failures = 0;
+  /** The token is known to be refused, and its replacement is being sought. */
+  #recovering = false;
   #cancel: (() => void) | undefined;
   #acquiring: Promise<Result<void, Fault>> | undefined;
   #stopped = false;
@@ -106,6 +108,16 @@ export class TokenHolder {
       this.#acquiring = undefined;
     });
     return this.#acquiring;
+  }
+
+  /**
+   * The gateway refused a call that carried this token. Another one is fetched from the source after 15 to
+   * 30 s, and up to 10 min while that does not help, however often this is said.
+   */
+  refused(token: string): void {
+    if (token !== this.#token || this.#recovering || this.#source.kind === 'none') return;
+    this.#recovering = true;
+    this.#plan(this.#retryDelay(REFUSED_MS), () => this.#recover());
   }
 
   stop(): void {
@@ -149,7 +161,11 @@ export class TokenHolder {
     const stale = expiresAtMs > 0 && this.#clock.now() >= expiresAtMs;
     if (stale && this.#token !== '' && !this.expired()) return;
     // The same token again is no progress: what asks for it must go on slowing down.
-    if (token !== this.#token && !stale) this.#failures = 0;
+    if (token !== this.#token && !stale) {
+      this.#failures = 0;
+      this.#recovering = false;
+    }
+    if (this.#recovering && token === this.#token) return;
     this.#token = token;
     this.#expiresAtMs = expiresAtMs;
     if (token === '') return;
@@ -158,8 +174,8 @@ export class TokenHolder {
     );
   }
 
-  /** Runs the refresh when either clock says so: the wall clock jumps, the other one stops during sleep. */
-  #plan(delayMs: number): void {
+  /** Runs the task when either clock says so: the wall clock jumps, the other one stops during sleep. */
+  #plan(delayMs: number, task: () => Promise<void> = () => this.#refresh()): void {
     this.#cancel?.();
     this.#cancel = undefined;
     if (this.#stopped) return;
@@ -167,7 +183,7 @@ export class TokenHolder {
     const [wall, monotonic] = [clock.now() + delayMs, clock.monotonic() + delayMs];
     const look = (): void => {
       const left = Math.min(wall - clock.now(), monotonic - clock.monotonic());
-      if (left <= 0) void this.#refresh();
+      if (left <= 0) void task();
       else this.#cancel = clock.after(Math.min(LOOK_MS, left), look);
     };
     this.#cancel = clock.after(Math.min(LOOK_MS, delayMs), look);
@@ -181,17 +197,28 @@ export class TokenHolder {
       if (this.#token === before && !this.#stopped) this.#adopt(issued);
     } catch (error) {
       if (this.#token !== before || this.#stopped) return;
-      await this.#recover(error);
+      const gone = error instanceof Fault || GONE.has(codeOf(error));
+      if (gone) await this.#recover();
+      else this.#plan(this.#retryDelay(RETRY_MS));
     }
   }
 
-  async #recover(error: unknown): Promise<void> {
-    const code = codeOf(error);
-    const gone = error instanceof Fault || REFUSED.has(code) || code === STATUS.UNIMPLEMENTED;
+  /** What was refused or has run out comes anew from its source; one that has no other is tried again. */
+  async #recover(): Promise<void> {
     const before = this.#token;
-    // What was refused or has expired can only come anew from its source; an older gateway cannot refresh.
-    if (gone) await this.acquire();
-    if (this.#token === before) this.#plan(this.#retryDelay(gone ? REFUSED_MS : RETRY_MS));
+    await this.acquire();
+    if (this.#token !== before || this.#stopped) return;
+    this.#recovering = true;
+    if (this.#source.kind !== 'kubernetes' && !this.expired()) {
+      try {
+        const issued = await this.#calls.refresh(before);
+        if (this.#token === before && !this.#stopped) this.#adopt(issued);
+      } catch {
+        // The gateway said no, or is away: either way the next try is planned below.
+      }
+      if (this.#token !== before) return;
+    }
+    this.#plan(this.#retryDelay(REFUSED_MS), () => this.#recover());
   }
 
   /** Half-jittered, doubling from `baseMs` to 10 min. */
@@ -201,7 +228,12 @@ export class TokenHolder {
   }
 }
 
-const REFUSED: ReadonlySet<number> = new Set([STATUS.UNAUTHENTICATED, STATUS.PERMISSION_DENIED]);
+/** Answers to a refresh after which asking again is in vain. */
+const GONE: ReadonlySet<number> = new Set([
+  STATUS.UNAUTHENTICATED,
+  STATUS.PERMISSION_DENIED,
+  STATUS.UNIMPLEMENTED,
+]);
 
 function readToken(path: string, variable: string, readSecret: ReadSecret): Result<string, Fault> {
   try {

@@ -120,6 +120,35 @@ test('a refused refresh reads the source anew, and keeps away 15 s to 10 min whi
   expect(tokens.current()).toBe('rotated');
 });
 
+test('a call that was refused makes the source be read again after 15 to 30 s, however many were refused', async () => {
+  const { clock, tokens, calls } = holder({ kind: 'kubernetes', path: fileWith('sa') }, 3_600_000);
+  await tokens.acquire();
+  for (let call = 0; call < 50; call += 1) tokens.refused(tokens.current());
+  tokens.refused('one of yesterday');
+  clock.run(14_999);
+  await settle();
+  expect(calls.issue).toHaveBeenCalledTimes(1);
+  clock.run(1);
+  await settle();
+  expect(calls.issue).toHaveBeenCalledTimes(2);
+  // The exchange gave the same token once more: that is no progress, so it slows down.
+  for (let minute = 0; minute < 60; minute += 1) {
+    tokens.refused(tokens.current());
+    clock.run(60_000);
+    await settle();
+  }
+  expect(calls.issue.mock.calls.length).toBeGreaterThan(8);
+  expect(calls.issue.mock.calls.length).toBeLessThan(20);
+  calls.issue.mockResolvedValue({ token: 'good', expiresAtMs: 0 });
+  clock.run(600_000);
+  await settle();
+  expect(tokens.current()).toBe('good');
+  const issued = calls.issue.mock.calls.length;
+  clock.run(2 * 3_600_000);
+  await settle();
+  expect(calls.issue.mock.calls.length).toBe(issued);
+});
+
 test('a token that ran out while the machine slept is not sent: the next dial reads or exchanges it anew', async () => {
   const { clock, tokens, calls } = holder({ kind: 'kubernetes', path: fileWith('sa') }, 100_000);
   await tokens.ensure();

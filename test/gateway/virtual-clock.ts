@@ -33,6 +33,11 @@ export class VirtualClock implements Clock {
     this.#offset += ms;
   }
 
+  /** Lets time pass in which no task runs, as for a process that is frozen; they are late then. */
+  freeze(ms: number): void {
+    this.#now += ms;
+  }
+
   after(delayMs: number, run: () => void): () => void {
     const task: Task = { at: this.#now + Math.max(0, delayMs), order: this.#planned++, run };
     this.#push(task);
@@ -48,7 +53,7 @@ export class VirtualClock implements Clock {
       if (next === undefined || next.at > end) break;
       this.#pop();
       if (next.run === undefined) continue;
-      this.#now = next.at;
+      this.#now = Math.max(this.#now, next.at);
       next.run();
     }
     this.#now = end;
