@@ -12,6 +12,10 @@ interface ServeFlags {
   readonly policy: string | undefined;
   readonly tokenFile: string | undefined;
   readonly sandboxId: string;
+  readonly heartbeat: number;
+  readonly redialWindow: number;
+  readonly missing: readonly string[];
+  readonly newer: boolean;
 }
 
 function say(line: string): void {
@@ -26,6 +30,10 @@ async function serve(flags: ServeFlags): Promise<void> {
     port: flags.port,
     controlHost: flags.controlHost,
     controlPort: flags.controlPort,
+    heartbeatSeconds: flags.heartbeat,
+    redialWindowSeconds: flags.redialWindow,
+    missing: flags.missing,
+    newer: flags.newer,
     onEvent: say,
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void gateway.stop());
@@ -93,7 +101,20 @@ await yargs(hideBin(process.argv))
         .option('control-port', { type: 'number', default: 8081 })
         .option('policy', { type: 'string', describe: 'YAML file of the first policy' })
         .option('token-file', { type: 'string', describe: 'write a token for --sandbox-id here, mode 0600' })
-        .option('sandbox-id', { type: 'string', default: 'dev' }),
+        .option('sandbox-id', { type: 'string', default: 'dev' })
+        .option('heartbeat', { type: 'number', default: 15, describe: 'seconds that sessions are told' })
+        .option('redial-window', { type: 'number', default: 5, describe: 'seconds that sessions are told' })
+        .option('missing', {
+          type: 'string',
+          array: true,
+          default: [] as string[],
+          describe: 'a method that an older gateway lacks, as reportPolicyStatus',
+        })
+        .option('newer', {
+          type: 'boolean',
+          default: false,
+          describe: 'send messages and fields that today’s supervisor does not know',
+        }),
     (args) => serve({ ...args, policy: args.policy, tokenFile: args.tokenFile }),
   )
   .command('sessions', 'list sessions and their beats', withControl, (args) =>

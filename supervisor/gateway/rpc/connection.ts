@@ -74,6 +74,12 @@ export class Connection {
   call(path: string, token: string, events: CallEvents, timeoutMs?: number): Call {
     const { clock, maxMessageBytes } = this.#options;
     if (!this.usable) return refused(events, this.#lost);
+    // A line break in a header would be the peer's to judge (RFC 9113, section 8.2.1).
+    if (!/^[\x20-\x7e]*$/.test(token))
+      return refused(
+        events,
+        new CallError(STATUS.UNAUTHENTICATED, 'the token holds characters that no header may carry'),
+      );
     try {
       const stream = this.#session.request({
         ':method': 'POST',
@@ -93,7 +99,7 @@ export class Connection {
         ...(timeoutMs === undefined ? {} : { timeoutMs }),
       });
     } catch (error) {
-      // A token with a line break, or a session that ended a moment ago.
+      // The session ended a moment ago.
       return refused(events, new CallError(STATUS.UNAVAILABLE, reasonOf(error)));
     }
   }
