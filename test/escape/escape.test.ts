@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -127,7 +128,10 @@ async function observe(place: Place & { readonly bare?: boolean }): Promise<Obse
   const home = mkdtempSync(join(directory, 'place-'));
   chmodSync(home, 0o777);
   const canary = join(home, 'canary');
-  writeFileSync(canary, SECRET, { mode: 0o666 });
+  writeFileSync(canary, SECRET);
+  // Nothing but the policy keeps the workload from it.
+  chmodSync(canary, 0o666);
+  chownSync(canary, 1000, 1000);
   const token = join(home, 'token');
   writeFileSync(token, SECRET, { mode: 0o444 });
   const key = join(home, 'key');
@@ -157,13 +161,7 @@ async function observe(place: Place & { readonly bare?: boolean }): Promise<Obse
       network,
       flags: ['--health-check', '--log-level', 'error'],
       // The shell waits to be told, so that the supervisor can be looked at before the first attempt.
-      command: [
-        '/bin/sh',
-        '-c',
-        'echo up; read go; /opt/escape/escape "$@"; echo done; read end',
-        'sh',
-        ...targets,
-      ],
+      command: ['/bin/sh', '-c', `echo up; read go; ${RUN}; read end`, 'sh', ...targets],
       stdin: 'pipe',
       timeout: 280_000,
       env: {

@@ -49,8 +49,12 @@ static enum outcome write_canary(int how)
 	case 0: return judge(open(path, O_WRONLY));
 	case 1: return judge(truncate(path, 0));
 	case 2: return judge(unlink(path));
-	case 3: return judge(rename(path, "/tmp/stolen"));
-	case 4: return judge(link(path, "/tmp/linked"));
+	case 3:
+		snprintf(other, sizeof other, "%s.stolen", path);
+		return judge(rename(path, other)) == ESCAPED ? ESCAPED : judge(rename(path, "/tmp/stolen"));
+	case 4:
+		snprintf(other, sizeof other, "%s.linked", path);
+		return judge(link(path, other)) == ESCAPED ? ESCAPED : judge(link(path, "/tmp/linked"));
 	case 5:
 		snprintf(other, sizeof other, "%s.new", path);
 		return judge(open(other, O_CREAT | O_WRONLY, 0600));
@@ -179,10 +183,11 @@ static enum outcome by_handle(int unused)
 const struct attempt file_attempts[] = {
 	{ "read-token", read_it, TOKEN }, { "read-canary", read_it, CANARY }, { "read-policy-file", read_it, POLICY },
 	{ "read-tls-key", read_it, TLS_KEY }, { "read-run-openshell", read_it, RUN_OPENSHELL },
-	{ "write-canary", write_canary, 0 }, { "truncate-canary", write_canary, 1 }, { "unlink-canary", write_canary, 2 },
-	{ "rename-canary-away", write_canary, 3 }, { "hard-link-canary", write_canary, 4 }, { "create-beside-canary", write_canary, 5 },
+	{ "write-canary", write_canary, 0 }, { "truncate-canary", write_canary, 1 },
+	{ "hard-link-canary", write_canary, 4 }, { "create-beside-canary", write_canary, 5 },
 	{ "rename-over-canary", write_canary, 6 }, { "reopen-canary-through-proc", write_canary, 7 },
 	{ "link-canary-through-proc", write_canary, 8 }, { "symlink-to-canary", write_canary, 9 },
+	{ "rename-canary-away", write_canary, 3 }, { "unlink-canary", write_canary, 2 },
 	EACH("kernel-file", kernel_file, 0), EACH("kernel-file", kernel_file, 1), EACH("kernel-file", kernel_file, 2),
 	EACH("kernel-file", kernel_file, 3), EACH("kernel-file", kernel_file, 4), EACH("kernel-file", kernel_file, 5),
 	EACH("kernel-file", kernel_file, 6), EACH("kernel-file", kernel_file, 7),
