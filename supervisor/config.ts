@@ -44,6 +44,8 @@ export interface Config {
   readonly logFormat: LogFormat;
   readonly pushLevel: LogLevel;
   readonly pollIntervalMs: number;
+  /** Where state is kept, as the pod's author has it; the usual places are looked at when absent. */
+  readonly stateDir: string | undefined;
   readonly health: { readonly host: string; readonly port: number } | undefined;
   readonly proxyPort: number;
   /** Whether the workload may connect to no port but the supervisor's. */
@@ -181,6 +183,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
             1,
             3600,
           ) * 1000,
+        stateDir: readStateDir(get, env, warnings),
         health: healthWanted
           ? Object.freeze({
               host: get('health-host') ?? '0.0.0.0',
@@ -277,6 +280,24 @@ function readPolicySource(
     );
   return endpoint === undefined ? { kind: 'default' } : { kind: 'gateway' };
 }
+
+/** Where a volume for the supervisor's own state may be; no image can put one elsewhere by its ENV. */
+const STATE_ROOTS = ['/run/openshell', '/var/lib/openshell'] as const;
+
+function readStateDir(get: Get, env: Environment, warnings: string[]): string | undefined {
+  const flag = get('state-dir');
+  if (flag !== undefined && !isPlainPath(flag))
+    throw usage(`--state-dir must be an absolute path without . and .., is "${flag}"`);
+  const named = env['OPENSHELL_STATE_DIR'];
+  if (flag !== undefined || !named) return flag;
+  if (isPlainPath(named) && STATE_ROOTS.some((root) => `${named}/`.startsWith(`${root}/`))) return named;
+  warnings.push(
+    `OPENSHELL_STATE_DIR is ignored: it must lie in ${STATE_ROOTS.join(' or ')}; use --state-dir for another place`,
+  );
+  return undefined;
+}
+
+const isPlainPath = (path: string): boolean => path.startsWith('/') && !/\/\.{1,2}(\/|$)/.test(path);
 
 function readLevel(what: string, value: string | undefined, fallback: LogLevel): LogLevel {
   if (value === undefined) return fallback;

@@ -21,6 +21,8 @@ export function confinementInput(
   const secrets = [
     token.kind === 'file' || token.kind === 'kubernetes' ? token.path : undefined,
     tls.key,
+    // Its whole directory is hidden, as a secret's is.
+    config.stateDir === undefined ? undefined : join(config.stateDir, 'records.db'),
   ].filter((path): path is string => path?.startsWith('/') === true);
   const identity = workloadIdentity(config, document);
   if (!identity.ok) return identity;

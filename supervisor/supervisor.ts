@@ -2,7 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
-import { createMemoryBuffer } from './buffer/memory-buffer.ts';
+import {
+  type BufferEvent,
+  DEFAULT_DISK_BYTES,
+  type DurableBuffer,
+  openDiskBuffer,
+} from './buffer/disk-buffer.ts';
+import { createMemoryBuffer, DEFAULT_MAX_BYTES } from './buffer/memory-buffer.ts';
+import type { RecordBuffer } from './buffer/record-buffer.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type Anchor, startAnchor } from './confinement/anchor.ts';
@@ -30,6 +37,7 @@ import { shorthand } from './observability/ocsf.ts';
 import { judgeAddress } from './policy/addresses.ts';
 import type { Outcome, PolicyInForce } from './policy-in-force.ts';
 import type { Result } from './result.ts';
+import { findStateDirectory } from './state-directory.ts';
 import { VERSION } from './version.ts';
 import { workloadEnvironment } from './workload/environment.ts';
 import { MainProcess, type MainProcessResult } from './workload/main-process.ts';
@@ -67,7 +75,7 @@ class Supervisor {
   readonly #complain: (message: string) => void;
   readonly #undo: Undo[];
   readonly #bootId = randomUUID();
-  readonly #buffer = createMemoryBuffer({ boot: this.#bootId });
+  readonly #buffer: RecordBuffer;
   readonly #metrics: Metrics = createMetrics(VERSION);
   readonly #logging: Logging;
   readonly #log: Logger;
@@ -86,13 +94,19 @@ class Supervisor {
     this.#handover = handover;
     this.#complain = complain;
     this.#undo = undo;
+    const durable = this.#openBuffer();
+    this.#buffer = durable ?? createMemoryBuffer({ boot: this.#bootId });
+    undo.push(() => durable?.close());
     this.#logging = createLogging({
       level: config.logLevel,
       format: config.logFormat,
       pushLevel: config.pushLevel,
       now: Date.now,
-      push: ({ level, ...record }) =>
-        void this.#buffer.append(level === 'OCSF' ? 'audit' : 'logs', { kind: 'log', level, ...record }),
+      push: (line) => {
+        if (line.level === 'OCSF')
+          this.#buffer.append('audit', { kind: 'event', at: line.at, message: line.message });
+        else this.#buffer.append('logs', { kind: 'log', ...line });
+      },
     });
     this.#log = this.#logging.logger('supervisor');
     this.#resolve = createResolver(readOr('/etc/hosts'), readOr('/etc/resolv.conf'));
@@ -157,6 +171,33 @@ class Supervisor {
     this.#metrics.mainProcess.set(0);
     await this.#finish(result);
     return result.code;
+  }
+
+  /** Only a gateway empties it, and only a volume outlives us. */
+  #openBuffer(): DurableBuffer | undefined {
+    const { endpoints, sandboxId, stateDir } = this.#config;
+    const state = endpoints.length === 0 ? undefined : findStateDirectory(stateDir);
+    if (state === undefined) return undefined;
+    return openDiskBuffer({
+      directory: state.path,
+      boot: this.#bootId,
+      sandboxId,
+      clock: systemClock,
+      maxBytes: state.memory ? DEFAULT_MAX_BYTES : DEFAULT_DISK_BYTES,
+      asOwner: (act) => this.#privileges.asRoot(act),
+      report: (event) => this.#bufferChanged(event),
+    });
+  }
+
+  #bufferChanged(event: BufferEvent): void {
+    if (event.kind === 'predecessor')
+      this.#log.info('records of an earlier start wait for delivery', { records: event.records });
+    if (event.kind === 'damaged') {
+      const { reason, recovered, lost, aside } = event;
+      this.#log.error(`the buffer was damaged: ${reason}`, { recovered, lost, aside });
+    }
+    if (event.kind === 'degraded') this.#log.warn(`the buffer is in memory alone: ${event.reason}`);
+    if (event.kind === 'restored') this.#log.info('the buffer is on disk again', { records: event.records });
   }
 
   /** Unwraps a step's result, or throws its fault with the step's name in the log. */

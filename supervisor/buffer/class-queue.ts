@@ -63,8 +63,8 @@ export function gapOf(lost: RecordEntry, reason: LossReason): GapEntry {
 export function joined(older: Entry | undefined, newer: Entry | undefined): GapEntry | undefined {
   if (older?.type !== 'gap' || newer?.type !== 'gap') return undefined;
   if (older.boot !== newer.boot || older.reason !== newer.reason) return undefined;
-  // A gap that memory kept for a full disk can come behind younger ones.
-  if (newer.first <= older.last) return undefined;
+  // What lay between has been told already; and one that memory kept for a full disk can come behind younger ones.
+  if (newer.first !== older.last + 1) return undefined;
   return {
     ...older,
     last: newer.last,

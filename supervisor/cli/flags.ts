@@ -23,6 +23,7 @@ const FLAGS = {
   'log-format': text('json or pretty'),
   'ssh-socket-path': text('socket of the SSH server'),
   'inference-routes': text('file of inference routes'),
+  'state-dir': text('directory for what outlives a restart: undelivered records, the last good policy'),
   'health-check': flag('serve /healthz, /readyz and /metrics'),
   'health-port': text('port of the health server'),
   'health-host': text('address of the health server'),

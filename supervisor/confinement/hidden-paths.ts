@@ -1,7 +1,12 @@
 import { dirname } from 'node:path';
 
 /** Directories of the contract (contract.md, 4.6) that hold what only the supervisor may see. */
-const RESERVED = ['/run/openshell', '/run/openshell-sidecar', '/etc/openshell/auth'] as const;
+const RESERVED = [
+  '/run/openshell',
+  '/run/openshell-sidecar',
+  '/var/lib/openshell',
+  '/etc/openshell/auth',
+] as const;
 
 /**
  * What mounts are to cover: the reserved directories, and for each secret file its whole directory, because

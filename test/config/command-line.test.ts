@@ -104,6 +104,21 @@ describe('the environment', () => {
     expect(fault([], env as Env)).toMatchObject({ code: 78, message: expect.stringMatching(message) });
   });
 
+  test('lets an image move the state directory only within the usual places', () => {
+    expect(run(['--state-dir', '/data/state'], GATEWAY).stateDir).toBe('/data/state');
+    expect(run([], { ...GATEWAY, OPENSHELL_STATE_DIR: '/var/lib/openshell/a' }).stateDir).toBe(
+      '/var/lib/openshell/a',
+    );
+    for (const place of ['/sandbox', '/var/lib/openshell/../../../sandbox', '/run/openshellx', 'relative'])
+      expect(run([], { ...GATEWAY, OPENSHELL_STATE_DIR: place })).toMatchObject({
+        stateDir: undefined,
+        warnings: [expect.stringContaining('OPENSHELL_STATE_DIR is ignored')],
+      });
+    expect(fault(['--state-dir', '/a/../b'], GATEWAY)?.message).toMatch(
+      /^--state-dir must be an absolute path/,
+    );
+  });
+
   test('does not let an image replace the gateway’s policy, while a flag may', () => {
     const hostile = { ...GATEWAY, OPENSHELL_POLICY_DATA: '/evil.yaml' };
     expect(run([], hostile)).toMatchObject({
