@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { within } from './bench/bounded.ts';
+import { buffer } from './bench/buffer.ts';
 import { egress } from './bench/egress.ts';
 import { files } from './bench/files.ts';
 import { link } from './bench/link.ts';
@@ -28,6 +29,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
   start,
   memory,
   link,
+  buffer,
   egress,
   spawn,
   sockets,

@@ -102,8 +102,13 @@ class World {
         break;
       case 'give up':
         // A gap that is given up counts as told; its records must not come again.
-        if (this.out !== undefined && this.buffer.giveUp(this.out, 'refused'))
+        if (this.out !== undefined && this.buffer.giveUp(this.out, 'refused')) {
           this.#deliver(this.out.entries.filter(({ type }) => type === 'gap'));
+          // The gap that stands in for them is in memory while the disk takes nothing.
+          const names = new Set(this.out.entries.flatMap(namesOf));
+          for (const name of RECORD_CLASSES)
+            for (const each of this.appended[name]) if (names.has(each.name)) each.safe = false;
+        }
         this.out = undefined;
         break;
       case 'full':
