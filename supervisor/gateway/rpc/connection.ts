@@ -95,7 +95,7 @@ export class Connection {
       return callOn(stream, events, {
         clock,
         maxMessageBytes,
-        lost: () => this.#lost,
+        lost: () => (this.#session.destroyed ? this.#lost : undefined),
         ...(timeoutMs === undefined ? {} : { timeoutMs }),
       });
     } catch (error) {

@@ -47,8 +47,9 @@ export function statusOfHttp(httpStatus: number, headers: IncomingHttpHeaders): 
   return new CallError(OF_HTTP[httpStatus] ?? STATUS.UNKNOWN, `HTTP status ${httpStatus}`, retryAfterMs);
 }
 
-/** The failure of a stream that was reset. */
+/** The failure of a stream that was reset; code 0 is one that ended without a status. */
 export function statusOfReset(code: number): CallError {
+  if (code === 0) return new CallError(STATUS.UNKNOWN, 'the answer has no status');
   return new CallError(OF_RESET[code] ?? STATUS.INTERNAL, `the stream was reset with HTTP/2 code ${code}`);
 }
 

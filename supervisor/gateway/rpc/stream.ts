@@ -26,8 +26,8 @@ const MAX_UNSENT = 1 << 20;
 export interface CallOptions {
   readonly clock: Clock;
   readonly maxMessageBytes: number;
-  /** Why the connection is gone, when it is. */
-  readonly lost: () => CallError;
+  /** Why the connection is gone; undefined while it stands. */
+  readonly lost: () => CallError | undefined;
   /** Milliseconds until the call is given up; for ever when absent. */
   readonly timeoutMs?: number;
 }
@@ -36,7 +36,6 @@ export interface CallOptions {
 export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: CallOptions): Call {
   const reader = new FrameReader(options.maxMessageBytes);
   let outcome: { readonly error: CallError | undefined } | undefined;
-  let fault: unknown;
   let over = false;
   const finish = (error: CallError | undefined): void => {
     if (over) return;
@@ -82,14 +81,10 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
       finish(new CallError(STATUS.INTERNAL, 'the answer ends within a message'));
     else finish(outcome.error);
   });
-  stream.on('error', (error) => {
-    fault = error;
-  });
+  stream.on('error', () => undefined); // its close tells more
   stream.on('close', () => {
     if (outcome !== undefined) finish(outcome.error);
-    else if (stream.session === undefined || stream.session.destroyed || fault === undefined)
-      finish(options.lost());
-    else finish(statusOfReset(stream.rstCode ?? 0));
+    else finish(options.lost() ?? statusOfReset(stream.rstCode ?? 0));
   });
   return {
     send(message) {
