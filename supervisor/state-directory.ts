@@ -1,4 +1,4 @@
-import { lstatSync, statfsSync, statSync } from 'node:fs';
+import { lstatSync, readFileSync, statfsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 /** Where the supervisor keeps what outlives it. */
@@ -32,8 +32,10 @@ export function findStateDirectory(
 
 function isMountPoint(path: string): boolean {
   try {
-    const status = lstatSync(path);
-    return status.isDirectory() && status.dev !== statSync(dirname(path)).dev;
+    if (!lstatSync(path).isDirectory()) return false;
+    // The fifth field is the place (proc_pid_mountinfo(5)); a device of its own would not tell a bind mount.
+    const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+    return lines.some((line) => line.split(' ', 5)[4] === path);
   } catch {
     return false;
   }
