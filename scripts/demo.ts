@@ -13,7 +13,7 @@ interface Session {
   readonly sandboxId: string;
   readonly endedAtMs?: number;
   readonly beatsMs: readonly number[];
-  readonly enforcement: readonly string[];
+  readonly enforcement: readonly { readonly aspect: string; readonly mechanism: string }[];
 }
 interface LogLine {
   readonly level: string;
@@ -123,7 +123,8 @@ async function demo(world: World): Promise<void> {
       (await sessions()).find(({ beatsMs }) => beatsMs.length >= 2),
     );
     expectLine('session of the sandbox', session.sandboxId, sandbox.sandboxId);
-    expectLine('enforced there', session.enforcement.join(', '), /network=socket fence.*files=Landlock/);
+    const enforced = session.enforcement.map(({ aspect, mechanism }) => `${aspect}=${mechanism}`);
+    expectLine('enforced there', enforced.join(', '), /network=socket fence.*files=Landlock/);
     const gaps = session.beatsMs.slice(1).map((at, index) => at - (session.beatsMs[index] ?? at));
     expectLine('heartbeats apart', gaps.map((ms) => `${(ms / 1000).toFixed(2)} s`).join(', '), /^\d/);
     const inside = gaps.every((ms) => ms > (15_000 * 6) / 7 - 500 && ms < 15_500);
