@@ -19,10 +19,11 @@ interface Rules {
 }
 
 /** What stands beside "files: Landlock ABI n" in the statement: what bounds it, and what it leaves open. */
-export function landlockNote(abi: number, kernelAbi: number, rules: Rules): string {
+export function landlockNote(abi: number, kernelAbi: number, rules: Rules, hasView = false): string {
   const notes = ['filesystem_policy'];
   if (abi < kernelAbi) notes.push(`the kernel has ABI ${kernelAbi}, --landlock-abi-max bounds it`);
-  for (const [since, gap] of SINCE) if (abi < since) notes.push(gap);
+  // Beside a mount view nothing outside the policy has a path, and what is read-only is so for every call.
+  for (const [since, gap] of SINCE) if (abi < since && !(hasView && since === 3)) notes.push(gap);
   for (const path of shadowed(rules)) notes.push(`${path} is writable, because a read_write path holds it`);
   return notes.join('; ');
 }

@@ -40,6 +40,8 @@ export type FileConfinement =
       readonly rules: FileRules;
       /** The only TCP ports that may be connected to; empty where that is not asked for or not needed. */
       readonly connectPorts: readonly number[];
+      /** What a private root of binds is to hold, where it makes up for what an old ABI leaves open. */
+      readonly view: FileRules | undefined;
     }
   /** A private root that holds only the paths of the policy. */
   | { readonly kind: 'view'; readonly rules: FileRules; readonly noLandlock: string }
@@ -73,6 +75,9 @@ export interface PlanInput {
   /** Follows the links of a path as far as it exists; by default there are none. */
   readonly canonical?: (path: string) => string;
 }
+
+/** The first ABI that restricts truncating by path (Linux 6.2). */
+const TRUNCATE_ABI = 3;
 
 const CAP_SETGID = 6;
 const CAP_SETUID = 7;
@@ -161,13 +166,15 @@ function planFiles(input: PlanInput, fence: NetworkFence): Result<FileConfinemen
   const abi = probe.landlock.ok ? Math.min(probe.landlock.abi, landlockAbiMax ?? probe.landlock.abi) : 0;
   const connectPorts = loopbackPorts(abi, fence.kind, input.strictLoopback);
   if (!connectPorts.ok) return connectPorts;
+  const canView = fence.kind === 'namespace' && fence.mounts && probe.private_view.ok;
   if (abi > 0) {
     const rules = settledRules(files, input.hidden ?? [], input.canonical ?? ((path) => path));
-    return ok({ kind: 'landlock', abi, rules, connectPorts: connectPorts.value });
+    // Before ABI 3 truncate(2) passes Landlock (measured: it emptied a file outside the policy); no mount lets it.
+    const view = abi < TRUNCATE_ABI && canView ? files : undefined;
+    return ok({ kind: 'landlock', abi, rules, connectPorts: connectPorts.value, view });
   }
   const why = probe.landlock.ok ? '--landlock-abi-max 0' : probe.landlock.errno;
-  if (fence.kind === 'namespace' && fence.mounts && probe.private_view.ok)
-    return ok({ kind: 'view', rules: files, noLandlock: why });
+  if (canView) return ok({ kind: 'view', rules: files, noLandlock: why });
   const reason = `Landlock is not available (${why}), and neither are mounts (${
     fence.kind === 'namespace' ? refusedWith(probe.private_view) : 'no namespaces'
   })`;

@@ -1,5 +1,5 @@
 import type { ResourceLimits } from './limits.ts';
-import type { ConfinementPlan, NetworkFence } from './plan.ts';
+import type { ConfinementPlan, FileConfinement, FileRules, NetworkFence } from './plan.ts';
 
 type NamespaceFence = Extract<NetworkFence, { kind: 'namespace' }>;
 
@@ -13,6 +13,11 @@ export interface Launch {
   readonly environment: ReadonlyMap<string, string>;
 }
 
+function viewOf(files: FileConfinement): FileRules | undefined {
+  if (files.kind === 'view') return files.rules;
+  return files.kind === 'landlock' ? files.view : undefined;
+}
+
 /** Encodes what `openshell-sandbox anchor` reads (init/spec.h): the namespaces that sessions share. */
 export function encodeAnchorSpec(plan: ConfinementPlan, fence: NamespaceFence): Buffer {
   const records = ['namespace network'];
@@ -22,10 +27,11 @@ export function encodeAnchorSpec(plan: ConfinementPlan, fence: NamespaceFence): 
     records.push('namespace mount', `nameserver ${NAMESERVER}`);
     for (const path of plan.hidden) records.push(`hide ${path}`);
     if (fence.pid) records.push('namespace pid');
-    if (plan.files.kind === 'view') {
-      records.push('view private', `landlock ${plan.files.rules.compatibility}`);
-      for (const path of plan.files.rules.readOnly) records.push(`read-only ${path}`);
-      for (const path of plan.files.rules.readWrite) records.push(`read-write ${path}`);
+    const view = viewOf(plan.files);
+    if (view !== undefined) {
+      records.push('view private', `landlock ${view.compatibility}`);
+      for (const path of view.readOnly) records.push(`read-only ${path}`);
+      for (const path of view.readWrite) records.push(`read-write ${path}`);
     }
   }
   if (plan.identity !== undefined) records.push(`uid ${plan.identity.uid}`, `gid ${plan.identity.gid}`);

@@ -98,9 +98,14 @@ function files({ files: confinement }: Decisions, probe: Probe): Enforcement {
     case 'landlock':
       return {
         aspect: 'files',
-        level: confinement.abi >= 3 ? 'full' : 'partial',
-        mechanism: `Landlock ABI ${confinement.abi}`,
-        note: landlockNote(confinement.abi, probe.landlock.ok ? probe.landlock.abi : 0, confinement.rules),
+        level: confinement.abi >= 3 || confinement.view !== undefined ? 'full' : 'partial',
+        mechanism: `Landlock ABI ${confinement.abi}${confinement.view === undefined ? '' : ' and a mount view'}`,
+        note: landlockNote(
+          confinement.abi,
+          probe.landlock.ok ? probe.landlock.abi : 0,
+          confinement.rules,
+          confinement.view !== undefined,
+        ),
       };
     case 'view':
       return {

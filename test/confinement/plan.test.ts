@@ -116,6 +116,18 @@ describe('the plan', () => {
       expect(made).toMatchObject({ ok: true, value: { files: { kind: 'view' } } });
     });
 
+    test('adds a mount view to a Landlock that cannot restrict truncating', () => {
+      const files = (abi: number, probe: Partial<Probe> = mounts) => {
+        const made = plan({ ...namespaces, ...probe, landlock: { ok: true, abi } });
+        if (!made.ok || made.value.files.kind !== 'landlock') return undefined;
+        const line = made.value.statement.find(({ aspect }) => aspect === 'files');
+        return [made.value.files.view, line?.level, line?.note.includes('truncating')];
+      };
+      expect(files(2)).toEqual([FILES, 'full', false]);
+      expect(files(3)).toEqual([undefined, 'full', false]);
+      expect(files(2, {})).toEqual([undefined, 'partial', true]);
+    });
+
     test('says so where the supervisor’s processes can be looked at', () => {
       const level = (probe: Partial<Probe>) => {
         const made = plan({ ...namespaces, ...probe });

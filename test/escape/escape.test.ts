@@ -16,7 +16,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RunningSandbox, type SandboxResult, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { ADDRESS, type Network, startWorld, type World } from '../../scripts/lib/world.ts';
-import { PLACES, type Place } from '../runtime/places.ts';
+import { commandsOf, isSeenFromOutside, PLACES, type Place } from '../runtime/places.ts';
 import { missing } from '../runtime/requirements.ts';
 import { attemptNames, type Claim, compileEscape, readClaims } from './program.ts';
 
@@ -85,11 +85,10 @@ const children = (pid: number): readonly number[] => {
 };
 
 /** The processes of gVisor and of a virtual machine are none of this machine's. */
-const SEEN_FROM_OUTSIDE: ReadonlySet<string> = new Set(['runc', 'crun']);
 const NOT_SEEN: Standing = { pid: 0, limits: '', priority: '', affinity: '', oomScore: '', name: '' };
 
 async function standingOf(sandbox: RunningSandbox, place: Place): Promise<Standing> {
-  if (!SEEN_FROM_OUTSIDE.has(place.options.runtime)) return NOT_SEEN;
+  if (!isSeenFromOutside(place)) return NOT_SEEN;
   const init = (await sandbox.pid()) ?? 0;
   const pid = children(init)[0] ?? init;
   const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, 'utf8');
@@ -273,7 +272,7 @@ describe.skipIf(unrunnable !== undefined)('out of a container without a supervis
 });
 
 for (const place of PLACES) {
-  const why = missing(place.options.runtime, 'gcc', 'python3');
+  const why = missing(...commandsOf(place), 'gcc', 'python3');
   describe.skipIf(why !== undefined)(
     `out of ${place.name}${why === undefined ? '' : ` (skipped: ${why})`}`,
     () => {

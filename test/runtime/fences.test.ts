@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RunningSandbox, runSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { ADDRESS, startWorld, type World } from '../../scripts/lib/world.ts';
-import { PLACES, type Place } from './places.ts';
+import { commandsOf, isSeenFromOutside, PLACES, type Place } from './places.ts';
 import { missing } from './requirements.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'fences-test-'));
@@ -69,8 +69,11 @@ async function factsOf(place: Place) {
 }
 
 for (const place of PLACES) {
-  const why = missing(place.options.runtime);
-  describe.skipIf(why !== undefined)(`${place.name}${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
+  const why = missing(...commandsOf(place));
+  // A virtual machine may have to be emulated, and boots for each test.
+  const timeout = place.options.runtime === 'vm' ? 180_000 : 60_000;
+  const title = `${place.name}${why === undefined ? '' : ` (skipped: ${why})`}`;
+  describe.skipIf(why !== undefined)(title, { timeout }, () => {
     test('confines the workload, and lets it out by the policy alone', async () => {
       const before = world.records().length;
       const { result, facts, address } = await factsOf(place);
@@ -156,8 +159,8 @@ for (const place of PLACES) {
       });
     });
 
-    // gVisor's processes are no processes of this machine: they cannot be killed one by one from outside.
-    test.skipIf(place.options.runtime === 'runsc')(
+    // The processes of gVisor and of a virtual machine cannot be killed one by one from outside.
+    test.skipIf(!isSeenFromOutside(place))(
       'ends when its supervisor is killed, with nobody left',
       async () => {
         const network = await world.network();
@@ -181,7 +184,7 @@ for (const place of PLACES) {
       },
     );
 
-    test.skipIf(place.options.runtime === 'runsc' || place.fence === 'socket')(
+    test.skipIf(!isSeenFromOutside(place) || place.fence === 'socket')(
       'ends when its anchor is killed',
       async () => {
         const sandbox = await startSandbox({

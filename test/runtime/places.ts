@@ -117,4 +117,26 @@ export const PLACES: readonly Place[] = [
     mounts: true,
     pids: false,
   },
+  {
+    name: 'a virtual machine, as Kata makes it',
+    options: { runtime: 'vm' },
+    fence: 'namespace',
+    mounts: true,
+    pids: false,
+  },
+  {
+    name: 'a virtual machine without Landlock',
+    options: { runtime: 'vm', kernelArguments: ['lsm=yama'] },
+    fence: 'namespace',
+    mounts: true,
+    pids: false,
+  },
 ];
+
+/** Whether the container's processes are processes of this machine, which can be looked at and killed one by one. */
+export const isSeenFromOutside = (place: Place): boolean =>
+  place.options.runtime === 'runc' || place.options.runtime === 'crun';
+
+/** Commands that a place needs on this machine. */
+export const commandsOf = ({ options: { runtime } }: Place): readonly string[] =>
+  runtime === 'vm' ? ['qemu-system-x86_64', 'busybox', 'runc'] : [runtime];
