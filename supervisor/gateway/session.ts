@@ -33,6 +33,7 @@ interface Standing {
  * | draining    | accepted | established                         | end the old session                       |
  * | draining    | failed   | draining                            | wait; the old session goes on             |
  * | draining    | lost     | connecting, or offline with its wait | nothing more than was under way           |
+ * | draining    | superseded | draining                          | nothing: its successor's acceptance is on the way |
  * | any         | stop     | stopped                             | end everything                            |
  *
  * Every other pair of state and event changes nothing.
@@ -183,7 +184,8 @@ export class GatewaySession {
         this.#drain(event);
         break;
       case 'draining failed':
-        this.#redialIn(this.#delayAfter(event));
+        if (this.#live === undefined) this.#wait(event);
+        else this.#redialIn(this.#delayAfter(event));
         break;
       case 'draining lost':
         this.#lostWhileDraining(event);
@@ -213,7 +215,7 @@ export class GatewaySession {
           if (stream !== undefined && (isNext() || isLive())) this.#receive(stream, isLive(), message);
         },
         closed: (error) => {
-          const why = error ?? new CallError(STATUS.UNAVAILABLE, 'the gateway closed the session');
+          const why = error ?? CLOSED;
           if (isNext()) this.#failed(why);
           else if (isLive()) this.#lost(why);
         },
@@ -330,6 +332,9 @@ export class GatewaySession {
 
   #lostWhileDraining(event: SessionEvent): void {
     if (event.kind !== 'lost') return;
+    // The gateway closes the session that the hello of the next one replaces; over another connection that
+    // may be heard before the acceptance. It is no outage.
+    if (this.#next !== undefined && event.error === CLOSED) return;
     const redialInMs = Math.max(0, this.#dueAt - this.#options.clock.monotonic());
     if (this.#next !== undefined) this.#enter({ kind: 'connecting' });
     else this.#enter({ kind: 'offline', reason: describeCallError(event.error), redialInMs });
@@ -394,6 +399,7 @@ class SessionRefused extends CallError {
   }
 }
 
+const CLOSED = new CallError(STATUS.UNAVAILABLE, 'the gateway closed the session');
 const DEAF = new CallError(STATUS.UNAVAILABLE, 'the gateway does not read what is sent');
 
 const isRefused = (error: unknown): boolean => error instanceof SessionRefused || REFUSALS.has(codeOf(error));

@@ -392,6 +392,35 @@ describe('a connection that should be replaced', () => {
     expect(dialled).toHaveLength(2);
   });
 
+  test('and is closed because the next hello superseded it is no outage while that one is being answered', () => {
+    const { stand, clock, last, kind, states } = world();
+    const first = stand();
+    first.events.retire(goaway);
+    clock.run(5_000);
+    first.events.closed(undefined);
+    expect(kind()).toBe('draining');
+    last().events.message(accepted());
+    expect(states.map((state) => state.kind)).toEqual([
+      'connecting',
+      'established',
+      'draining',
+      'established',
+    ]);
+  });
+
+  test('and is closed so is offline when the next one fails after all', () => {
+    const { stand, clock, last, kind } = world();
+    const first = stand();
+    first.events.retire(goaway);
+    clock.run(5_000);
+    first.events.closed(undefined);
+    last().events.closed(failure(STATUS.UNAVAILABLE));
+    expect(kind()).toBe('offline');
+    clock.run(60_000);
+    last().events.message(accepted());
+    expect(kind()).toBe('established');
+  });
+
   test('is told so once: a second GOAWAY changes nothing', () => {
     const { stand, clock, dialled } = world();
     const first = stand();
