@@ -25,6 +25,8 @@ export interface BundleOptions {
   readonly maskedProc?: boolean;
   /** containerd's RuntimeDefault profile; runsc ignores it, as it does under Kubernetes. */
   readonly seccomp: boolean;
+  /** More calls that the profile refuses with EPERM. */
+  readonly refusedCalls?: readonly string[];
 }
 
 interface Mount {
@@ -36,6 +38,19 @@ interface Mount {
 
 /** containerd's RuntimeDefault as `ctr --seccomp` writes it for a container without capabilities. */
 const PROFILE = join(ROOT, 'test/runtime/containerd-runtime-default-no-capabilities.json');
+
+interface Profile {
+  readonly syscalls: readonly { readonly names: readonly string[] }[];
+}
+
+const profile = (refused: readonly string[]): Profile => {
+  const shipped = JSON.parse(readFileSync(PROFILE, 'utf8')) as Profile;
+  const left = shipped.syscalls.map((rule) => ({
+    ...rule,
+    names: rule.names.filter((name) => !refused.includes(name)),
+  }));
+  return { ...shipped, syscalls: left.filter(({ names }) => names.length > 0) };
+};
 
 const tmpfs = (destination: string, ...options: readonly string[]): Mount => ({
   destination,
@@ -123,6 +138,6 @@ export const bundleConfig = (options: BundleOptions): unknown => ({
           maskedPaths: [...MASKED.map((name) => `/proc/${name}`), '/sys/firmware'],
           readonlyPaths: READ_ONLY.map((name) => `/proc/${name}`),
         }),
-    ...(options.seccomp ? { seccomp: JSON.parse(readFileSync(PROFILE, 'utf8')) as unknown } : {}),
+    ...(options.seccomp ? { seccomp: profile(options.refusedCalls ?? []) } : {}),
   },
 });

@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSyn
 import { basename, join } from 'node:path';
 import { build } from 'esbuild';
 import { run } from './command.ts';
+import { withoutPreloadFile } from './loader.ts';
 import { cached, NODE, ROOT } from './paths.ts';
 import type { Revision } from './revision.ts';
 
@@ -106,8 +107,9 @@ export const copyLibraries = async (directory: string): Promise<void> => {
       await run('chmod', ['0555', join(directory, name)]);
       continue;
     }
-    copyFileSync(path, join(directory, name));
-    copyFileSync(path, join(directory, `${name}.readable`));
+    const loader = withoutPreloadFile(readFileSync(path));
+    writeFileSync(join(directory, name), loader);
+    writeFileSync(join(directory, `${name}.readable`), loader);
     await run('chmod', ['0555', join(directory, `${name}.readable`)]);
     await run('chmod', ['0111', join(directory, name)]);
   }
@@ -128,6 +130,10 @@ export const copyLicenses = (directory: string, packages: readonly string[]): vo
     const notice = `/usr/share/doc/${owner}/copyright`;
     if (existsSync(notice)) copyFileSync(notice, join(directory, name));
   }
+  writeFileSync(
+    join(directory, 'glibc.changes'),
+    'The loader is glibc’s as Debian built it, with the name /etc/ld.so.preload in it overwritten by zeros.\n',
+  );
   for (const name of packages) {
     const home = join(ROOT, 'node_modules', name);
     const found = ['LICENSE', 'LICENSE.md', 'LICENSE.txt', 'LICENCE', 'license', 'license.md', 'License']

@@ -65,6 +65,8 @@ export interface SandboxOptions {
   readonly kernelArguments?: readonly string[];
   /** Whether containerd's RuntimeDefault profile applies (runc and crun); true by default. */
   readonly seccomp?: boolean;
+  /** Calls that the profile answers with EPERM besides: what an administrator's own profile may do. */
+  readonly refusedCalls?: readonly string[];
   /** Leaves the bundle's directory on disk. */
   readonly keep?: boolean;
   /** `collect` (the default) into the result, `inherit` to our own output. */
@@ -199,6 +201,7 @@ const writeBundle = async (
     user: options.user ?? 1000,
     ...(options.network === undefined ? {} : { netns: options.network.path }),
     seccomp: options.seccomp ?? true,
+    ...(options.refusedCalls === undefined ? {} : { refusedCalls: options.refusedCalls }),
     ...(options.capabilities === undefined ? {} : { capabilities: options.capabilities }),
     ...(options.maskedProc === undefined ? {} : { maskedProc: options.maskedProc }),
   });

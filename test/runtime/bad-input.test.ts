@@ -140,9 +140,9 @@ describe.skipIf(why !== undefined)(`bad input${why === undefined ? '' : ` (skipp
     expect(result.status).toBe(71);
   });
 
-  test('a runtime without user notification: the network cannot be fenced', () =>
+  test('a container that allows neither user notification nor namespaces: the network cannot be fenced', () =>
     refused(
-      { policy: RUNNABLE, runtime: 'runsc' },
+      { policy: RUNNABLE, refusedCalls: ['seccomp'] },
       71,
       /the network cannot be fenced, so the workload is not started: .*RuntimeDefault/,
     ));
