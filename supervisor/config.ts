@@ -4,6 +4,7 @@ import { type MainCommand, resolveMainCommand } from './cli/main-command.ts';
 import { Fault } from './fault.ts';
 import { LOG_LEVELS, type LogFormat, type LogLevel } from './observability/log.ts';
 import { Secret } from './observability/secret.ts';
+import { OFFLINE_ACTIONS, type OfflineAction } from './offline-grace.ts';
 import { err, ok, type Result } from './result.ts';
 
 /** Where the policy comes from. */
@@ -23,7 +24,11 @@ export interface Config {
   readonly main: MainCommand;
   readonly workdir: string | undefined;
   readonly timeoutMs: number;
+  /** The pod's terminationGracePeriodSeconds: what the whole end may take. */
   readonly graceMs: number;
+  /** How long the gateway may be away before `onOfflineExpiry` happens. */
+  readonly offlineGraceMs: number;
+  readonly onOfflineExpiry: OfflineAction;
   readonly sandboxId: string;
   readonly sandboxName: string;
   /** The first of `endpoints`. */
@@ -158,7 +163,9 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         main: main.value,
         workdir,
         timeoutMs: number('--timeout', get('timeout'), 0, 0, 31_536_000) * 1000,
-        graceMs: number('--termination-grace', get('termination-grace'), 25, 0, 3600) * 1000,
+        graceMs: number('--termination-grace', get('termination-grace'), 30, 0, 3600) * 1000,
+        offlineGraceMs: number('--offline-grace', get('offline-grace'), 86_400, 0, 31_536_000) * 1000,
+        onOfflineExpiry: readOfflineAction(get('on-offline-expiry')),
         sandboxId,
         sandboxName: get('sandbox', 'OPENSHELL_SANDBOX') ?? '',
         endpoint,
@@ -311,6 +318,13 @@ function readFormat(value: string | undefined): LogFormat {
   if (value === undefined || value === 'json') return 'json';
   if (value === 'pretty') return 'pretty';
   throw usage(`--log-format must be json or pretty, is "${value}"`);
+}
+
+function readOfflineAction(value = 'quarantine'): OfflineAction {
+  const action = OFFLINE_ACTIONS.find((known) => known === value);
+  if (action === undefined)
+    throw usage(`--on-offline-expiry must be one of ${OFFLINE_ACTIONS.join(', ')}, is "${value}"`);
+  return action;
 }
 
 function readIdentity(

@@ -2,7 +2,9 @@ import { existsSync } from 'node:fs';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { type Config, readTextFile } from './config.ts';
 import { Fault } from './fault.ts';
+import { isTransient } from './gateway/channel.ts';
 import type { GatewayLink } from './gateway/link.ts';
+import type { LastGoodConfig } from './last-good-config.ts';
 import type { Logger } from './observability/log.ts';
 import type { PolicyDocument } from './policy/document.ts';
 import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
@@ -15,52 +17,87 @@ const IMAGE_POLICY = '/etc/openshell/policy.yaml';
 
 export interface InitialPolicy {
   readonly policy: PolicyInForce;
-  /** What became of the gateway's configuration, when it was asked. */
-  readonly outcome: Outcome | undefined;
+  /** What the gateway said, and what became of it, when it was asked and answered. */
+  readonly fetched: { readonly config: GetSandboxConfigResponse; readonly outcome: Outcome } | undefined;
+  /** The configuration is the one that was kept, because the gateway is away. */
+  readonly kept: boolean;
 }
 
-/** The policy that the sandbox starts with: a file, the gateway's, the image's, or the restrictive default. */
+/**
+ * The policy that the sandbox starts with: a file, the gateway's, the one kept from it while it is away, the
+ * image's, or the restrictive default. A gateway that answers with a refusal is not away.
+ */
 export async function initialPolicy(
   config: Config,
   link: GatewayLink | undefined,
+  kept: LastGoodConfig | undefined,
   log: Logger,
 ): Promise<Result<InitialPolicy, Fault>> {
   const { policySource } = config;
   switch (policySource.kind) {
     case 'file': {
       const document = readPolicyFile(policySource.path, '--policy');
-      return document.ok ? ok({ policy: new PolicyInForce(document.value), outcome: undefined }) : document;
+      return document.ok ? ok(given(document.value)) : document;
     }
     case 'default':
       log.warn(
         'no policy was given: the restrictive default holds, without any network; use --policy or a gateway',
       );
-      return ok({ policy: new PolicyInForce(RESTRICTIVE_DEFAULT), outcome: undefined });
+      return ok(given(RESTRICTIVE_DEFAULT));
     case 'gateway': {
       if (link === undefined)
         return err(new Fault('internal', 'the gateway’s policy was asked for without a gateway'));
       const fetched = await link.initialConfig();
-      if (!fetched.ok) return fetched;
-      return fromGateway(fetched.value, log);
+      if (fetched.ok) return fromGateway(fetched.value, log);
+      return isTransient(fetched.error.cause) && kept !== undefined
+        ? fromKept(kept, fetched.error, log)
+        : fetched;
     }
   }
 }
 
+const given = (document: PolicyDocument): InitialPolicy => ({
+  policy: new PolicyInForce(document),
+  fetched: undefined,
+  kept: false,
+});
+
+function fromKept(kept: LastGoodConfig, away: Fault, log: Logger): Result<InitialPolicy, Fault> {
+  const loaded = kept.load();
+  if (!loaded.ok) {
+    const why =
+      loaded.error === 'ENOENT'
+        ? 'none was kept from an earlier start'
+        : `the kept one cannot be used: ${loaded.error}`;
+    return err(new Fault('gateway', `${away.message}; ${why}`, { cause: away }));
+  }
+  const policy = new PolicyInForce();
+  const outcome = policy.apply(loaded.value);
+  if (outcome.kind !== 'loaded')
+    return err(new Fault('gateway', `${away.message}; the kept one is not valid`, { cause: away }));
+  log.warn('the gateway is away: the last configuration that it gave holds', {
+    version: outcome.version,
+    hash: outcome.hash,
+    cause: away.message,
+  });
+  return ok({ policy, fetched: undefined, kept: true });
+}
+
 function fromGateway(config: GetSandboxConfigResponse, log: Logger): Result<InitialPolicy, Fault> {
   if (config.policy !== undefined) {
-    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
-    return ok({ policy, outcome: policy.apply(config) });
+    const policy = new PolicyInForce();
+    return ok({ policy, fetched: { config, outcome: policy.apply(config) }, kept: false });
   }
   if (!existsSync(IMAGE_POLICY)) {
     log.warn(
       'the gateway has no policy for this sandbox: the restrictive default holds, without any network',
     );
-    return ok({ policy: new PolicyInForce(RESTRICTIVE_DEFAULT), outcome: undefined });
+    return ok(given(RESTRICTIVE_DEFAULT));
   }
   const document = readPolicyFile(IMAGE_POLICY, 'the image');
   if (!document.ok) return document;
   log.info('the gateway has no policy for this sandbox: the image’s holds', { file: IMAGE_POLICY });
-  return ok({ policy: new PolicyInForce(document.value), outcome: undefined });
+  return ok(given(document.value));
 }
 
 function readPolicyFile(path: string, setting: string): Result<PolicyDocument, Fault> {

@@ -28,15 +28,21 @@ const MAX_BYTES = 1 << 20;
 export class LastGoodConfig {
   readonly #directory: string;
   readonly #sandboxId: string;
+  readonly #asOwner: <T>(act: () => T) => T;
 
-  /** `directory` must be the supervisor's own, 0700. */
-  constructor(directory: string, sandboxId: string) {
+  /** `directory` must be the supervisor's own, 0700; `asOwner` runs what touches it as the user it belongs to. */
+  constructor(directory: string, sandboxId: string, asOwner: <T>(act: () => T) => T = (act) => act()) {
     this.#directory = directory;
     this.#sandboxId = sandboxId;
+    this.#asOwner = asOwner;
   }
 
   /** Replaces the file by a whole new one, 0600 and synced. Fails with the reason. */
   save(config: GetSandboxConfigResponse): Result<void, string> {
+    return this.#asOwner(() => this.#save(config));
+  }
+
+  #save(config: GetSandboxConfigResponse): Result<void, string> {
     const file = join(this.#directory, FILE);
     const next = `${file}.next`;
     try {
@@ -61,6 +67,10 @@ export class LastGoodConfig {
 
   /** What was saved for this sandbox; fails with the reason when there is nothing whole. */
   load(): Result<GetSandboxConfigResponse, string> {
+    return this.#asOwner(() => this.#load());
+  }
+
+  #load(): Result<GetSandboxConfigResponse, string> {
     const file = join(this.#directory, FILE);
     try {
       const status = lstatSync(file);

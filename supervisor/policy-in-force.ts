@@ -4,6 +4,7 @@ import { compilePolicy, type PolicyGeneration, quarantined } from './policy/comp
 import { decide } from './policy/decision.ts';
 import { describeFault, type PolicyDocument, type PolicyFault } from './policy/document.ts';
 import type { CallerIdentity, Decision, Intent } from './policy/intent.ts';
+import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
 import { policyFromWire } from './policy/wire.ts';
 import type { Result } from './result.ts';
 
@@ -19,24 +20,31 @@ export type Outcome =
       readonly kept: boolean;
     };
 
+/** Why everything may be denied although there is a valid policy; both can hold at once. */
+export type Closure = 'rejected' | 'offline';
+
 /** The one policy that decisions are made by, and how it changes. */
 export class PolicyInForce {
   #generation: PolicyGeneration;
   #document: PolicyDocument;
+  /** Whether `#document` is a policy that somebody gave, rather than what stands in for one. */
+  #valid: boolean;
+  readonly #closures = new Map<Closure, string>();
   #hash = '';
   #version = 0;
-  /** Whether the policy in force is a valid one, rather than a quarantine. */
-  #valid = true;
 
-  constructor(document: PolicyDocument) {
-    this.#document = document;
-    this.#generation = compilePolicy(document, { generation: 1 });
+  /** Without a document everything is denied as the restrictive default does, until a valid one is applied. */
+  constructor(document?: PolicyDocument) {
+    this.#document = document ?? RESTRICTIVE_DEFAULT;
+    this.#valid = document !== undefined;
+    this.#generation = compilePolicy(this.#document, { generation: 1 });
   }
 
   get document(): PolicyDocument {
     return this.#document;
   }
 
+  /** Rises with every change of what is decided. */
   get generation(): number {
     return this.#generation.generation;
   }
@@ -46,42 +54,63 @@ export class PolicyInForce {
     return this.#version;
   }
 
+  /** Why everything is denied; undefined while the policy decides. */
+  get closed(): string | undefined {
+    return this.#generation.kind === 'quarantine' ? this.#generation.reason : undefined;
+  }
+
   decide(intent: Intent, identity: CallerIdentity): Decision {
     return decide(this.#generation, intent, identity);
   }
 
-  /** Denies everything from now on. */
-  quarantine(reason: string): void {
-    this.#valid = false;
-    this.#generation = quarantined(reason, this.generation + 1);
+  /** Denies everything from now on, for this reason, until that closure is lifted. */
+  close(closure: Closure, reason: string): void {
+    this.#closures.set(closure, reason);
+    this.#renew();
+  }
+
+  /** Lifts a closure; without another one the policy decides again. */
+  open(closure: Closure): void {
+    if (this.#closures.delete(closure)) this.#renew();
   }
 
   /**
    * Takes a configuration of the gateway: a valid policy is swapped in whole; an invalid one is either
-   * refused, keeping the last valid one (`retain_last_valid`), or closes everything (contract.md, 7.9).
+   * refused, keeping the last valid one (`retain_last_valid`), or closes everything (contract.md, 7.9). Either
+   * mode acts at once, also on a policy that was rejected before.
    * Static parts (files, process) stay as the workload was started with; the caller reports that.
    */
   apply(config: GetSandboxConfigResponse): Outcome {
     const version = reportable(config);
-    // Nothing to take; and while everything is denied there is nothing that could be called loaded.
-    if (config.policy === undefined) return { kind: 'unchanged', version: this.#valid ? version : 0 };
-    if (config.policyHash !== '' && config.policyHash === this.#hash && this.#valid) {
+    const rejected = this.#closures.has('rejected');
+    // Nothing to take; and while a rejected one closes everything there is nothing that could be called loaded.
+    if (config.policy === undefined) return { kind: 'unchanged', version: rejected ? 0 : version };
+    if (config.policyHash !== '' && config.policyHash === this.#hash && this.#valid && !rejected) {
       this.#version = version;
       return { kind: 'unchanged', version };
     }
     const parsed = policyFromWire(config.policy);
     if (!parsed.ok) {
       const reason = faultsOf(parsed);
-      const keep = config.policyValidationFailureMode === 'retain_last_valid' && this.#valid;
-      if (!keep) this.quarantine(`policy version ${config.version} was rejected: ${reason}`);
-      return { kind: 'rejected', version, hash: config.policyHash, reason, kept: keep };
+      const kept = config.policyValidationFailureMode === 'retain_last_valid' && this.#valid;
+      if (kept) this.open('rejected');
+      else this.close('rejected', `policy version ${config.version} was rejected: ${reason}`);
+      return { kind: 'rejected', version, hash: config.policyHash, reason, kept };
     }
-    this.#generation = compilePolicy(parsed.value, { generation: this.generation + 1 });
     this.#document = parsed.value;
+    this.#valid = true;
     this.#hash = config.policyHash;
     this.#version = version;
-    this.#valid = true;
+    this.#closures.delete('rejected');
+    this.#renew();
     return { kind: 'loaded', version, hash: config.policyHash };
+  }
+
+  #renew(): void {
+    const generation = this.generation + 1;
+    const [reason] = this.#closures.values();
+    this.#generation =
+      reason === undefined ? compilePolicy(this.#document, { generation }) : quarantined(reason, generation);
   }
 }
 

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import {
   type BufferEvent,
   DEFAULT_DISK_BYTES,
@@ -13,6 +12,7 @@ import type { RecordBuffer } from './buffer/record-buffer.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type Anchor, startAnchor } from './confinement/anchor.ts';
+import { isKeptOut } from './confinement/kept-out.ts';
 import { makeMissingPaths } from './confinement/missing-paths.ts';
 import { type ConfinementPlan, planConfinement } from './confinement/plan.ts';
 import { actAs, type EffectiveIds, type Privileges, unchanged } from './confinement/privileges.ts';
@@ -23,21 +23,26 @@ import { CallerIdentification } from './egress/identity/caller.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
 import { createResolver, type Resolve } from './egress/resolver.ts';
 import { reportEgress } from './egress-report.ts';
+import { Ending } from './ending.ts';
 import { reportEnforcement } from './enforcement-report.ts';
-import type { Fault } from './fault.ts';
+import { Fault } from './fault.ts';
 import { GatewayLink } from './gateway/link.ts';
 import type { SessionState } from './gateway/session.ts';
 import type { TokenSource } from './gateway/token.ts';
 import type { Handover } from './handover.ts';
-import { initialPolicy } from './initial-policy.ts';
+import { type InitialPolicy, initialPolicy } from './initial-policy.ts';
+import { LastGoodConfig } from './last-good-config.ts';
 import { type HealthServer, startHealthServer } from './observability/health.ts';
 import { createLogging, type Logger, type Logging } from './observability/log.ts';
 import { createMetrics, type Metrics } from './observability/metrics.ts';
 import { shorthand } from './observability/ocsf.ts';
+import { OfflineGrace } from './offline-grace.ts';
 import { judgeAddress } from './policy/addresses.ts';
-import type { Outcome, PolicyInForce } from './policy-in-force.ts';
+import type { PolicyInForce } from './policy-in-force.ts';
+import { PolicySync } from './policy-sync.ts';
+import { readinessOf } from './readiness.ts';
 import type { Result } from './result.ts';
-import { findStateDirectory } from './state-directory.ts';
+import { findStateDirectory, type StateDirectory } from './state-directory.ts';
 import { VERSION } from './version.ts';
 import { workloadEnvironment } from './workload/environment.ts';
 import { MainProcess, type MainProcessResult } from './workload/main-process.ts';
@@ -75,12 +80,16 @@ class Supervisor {
   readonly #complain: (message: string) => void;
   readonly #undo: Undo[];
   readonly #bootId = randomUUID();
+  readonly #ending: Ending;
+  readonly #grace: OfflineGrace;
+  readonly #state: StateDirectory | undefined;
   readonly #buffer: RecordBuffer;
   readonly #metrics: Metrics = createMetrics(VERSION);
   readonly #logging: Logging;
   readonly #log: Logger;
   readonly #resolve: Resolve;
   #policy: PolicyInForce | undefined;
+  #sync: PolicySync | undefined;
   #link: GatewayLink | undefined;
   #proxy: ExplicitProxy | undefined;
   #main: MainProcess | undefined;
@@ -94,6 +103,16 @@ class Supervisor {
     this.#handover = handover;
     this.#complain = complain;
     this.#undo = undo;
+    this.#ending = new Ending(systemClock, config.graceMs);
+    this.#grace = new OfflineGrace({
+      clock: systemClock,
+      graceMs: config.offlineGraceMs,
+      onExpired: (offlineMs) => this.#offlineTooLong(offlineMs),
+      onReturned: () => this.#sync?.release(),
+    });
+    undo.push(() => this.#grace.stop());
+    // Only a gateway empties it, and only a volume outlives us.
+    this.#state = config.endpoints.length === 0 ? undefined : findStateDirectory(config.stateDir);
     const durable = this.#openBuffer();
     this.#buffer = durable ?? createMemoryBuffer({ boot: this.#bootId });
     undo.push(() => durable?.close());
@@ -121,11 +140,15 @@ class Supervisor {
     const handover = this.#handover;
     await this.#startHealth();
     await this.#openGateway();
-    const initial = this.#need('load the policy', await initialPolicy(config, this.#link, this.#log));
+    const lastGood = this.#lastGood();
+    const initial = this.#need(
+      'load the policy',
+      await initialPolicy(config, this.#link, lastGood, this.#log),
+    );
     this.#policy = initial.policy;
-    if (initial.outcome !== undefined) this.#tell(initial.outcome);
     this.#metrics.policyGeneration.set(initial.policy.generation);
     const plan = await this.#planConfinement(initial.policy);
+    this.#startPolicySync(initial, plan, lastGood);
     const anchor = await this.#startAnchor(plan, handover.fenceFd);
     await this.#startProxy(initial.policy, anchor);
     await warmThreads();
@@ -133,7 +156,7 @@ class Supervisor {
     const main = new MainProcess({
       clock: systemClock,
       timeoutMs: config.timeoutMs,
-      graceMs: config.graceMs,
+      graceMs: this.#ending.workloadMs,
       start: () =>
         startConfined(
           {
@@ -173,17 +196,14 @@ class Supervisor {
     return result.code;
   }
 
-  /** Only a gateway empties it, and only a volume outlives us. */
   #openBuffer(): DurableBuffer | undefined {
-    const { endpoints, sandboxId, stateDir } = this.#config;
-    const state = endpoints.length === 0 ? undefined : findStateDirectory(stateDir);
-    if (state === undefined) return undefined;
+    if (this.#state === undefined) return undefined;
     return openDiskBuffer({
-      directory: state.path,
+      directory: this.#state.path,
       boot: this.#bootId,
-      sandboxId,
+      sandboxId: this.#config.sandboxId,
       clock: systemClock,
-      maxBytes: state.memory ? DEFAULT_MAX_BYTES : DEFAULT_DISK_BYTES,
+      maxBytes: this.#state.memory ? DEFAULT_MAX_BYTES : DEFAULT_DISK_BYTES,
       asOwner: (act) => this.#privileges.asRoot(act),
       report: (event) => this.#bufferChanged(event),
     });
@@ -225,16 +245,20 @@ class Supervisor {
   }
 
   #readiness(): { readonly ready: boolean; readonly reasons: readonly string[] } {
-    const reasons: string[] = [];
-    if (!this.#running) reasons.push('the main process does not run');
-    if (this.#link !== undefined && !stands(this.#link.state))
-      reasons.push(`the gateway session is ${this.#link.state.kind}`);
-    return { ready: reasons.length === 0, reasons };
+    return readinessOf({
+      running: this.#running,
+      ending: this.#ending.begun,
+      closed: this.#policy?.closed,
+      session: this.#link?.state,
+      offline: this.#grace.state,
+    });
   }
 
   #metricsText(): Promise<string> {
     const stats = this.#buffer.stats();
     this.#metrics.bufferedBytes.set(stats.bytes);
+    const { state } = this.#grace;
+    this.#metrics.offlineSeconds.set(state.kind === 'online' ? 0 : Math.round(state.offlineMs / 1000));
     for (const [name, { lost }] of Object.entries(stats.classes))
       this.#metrics.bufferLost.set({ class: name }, lost);
     this.#metrics.logLinesDropped.set(this.#logging.dropped());
@@ -263,9 +287,13 @@ class Supervisor {
       buffer: this.#buffer,
       pollIntervalMs: this.#config.pollIntervalMs,
       maxConnectionAgeMs: this.#config.maxConnectionAgeMs,
-      onConfig: (received) => this.#configured(received),
+      onConfig: async (received) => {
+        if (this.#config.policySource.kind === 'gateway') this.#sync?.received(received);
+      },
       onState: (state) => {
         this.#metrics.sessionUp.set(stands(state) ? 1 : 0);
+        if (stands(state)) this.#grace.online();
+        if (state.kind === 'offline' || state.kind === 'refused') this.#grace.offline();
         if (state.kind === 'connecting') this.#metrics.sessionDials.inc();
         if (state.kind === 'established') log.info('session established', { session: state.sessionId });
         if (state.kind === 'draining') log.info('session draining', { reason: state.reason });
@@ -278,7 +306,8 @@ class Supervisor {
     });
     this.#link = link;
     this.#undo.push(async () => {
-      await link.stop(DRAIN_MS);
+      if (!(await this.#ending.hurriedOr(link.stop(this.#ending.left(DRAIN_MS)), false)))
+        this.#log.info('not everything was delivered', { records: this.#buffer.stats().entries });
     });
     const prepared = await link.prepare();
     // With a policy file the sandbox can start without its gateway; without one initialPolicy tries on.
@@ -365,41 +394,65 @@ class Supervisor {
     this.#link?.startSession();
   }
 
-  async #configured(received: GetSandboxConfigResponse): Promise<void> {
-    if (this.#config.policySource.kind !== 'gateway' || this.#policy === undefined) return;
-    const before = this.#policy.document;
-    const outcome = this.#policy.apply(received);
-    this.#tell(outcome);
-    this.#metrics.policyGeneration.set(this.#policy.generation);
-    if (outcome.kind !== 'unchanged') this.#proxy?.closeStale(this.#policy.generation);
-    const after = this.#policy.document;
-    if (
-      JSON.stringify([before.filesystem, before.landlock, before.process]) !==
-      JSON.stringify([after.filesystem, after.landlock, after.process])
-    )
-      this.#log.warn(
-        'the files, landlock or process part of the policy changed: it takes effect with the next start',
-      );
+  /** Where the last good configuration is kept; nothing without a gateway and a volume. */
+  #lastGood(): LastGoodConfig | undefined {
+    if (this.#state === undefined || this.#config.policySource.kind !== 'gateway') return undefined;
+    const { path } = this.#state;
+    return new LastGoodConfig(path, this.#config.sandboxId, (act) => this.#privileges.asRoot(act));
   }
 
-  #tell(outcome: Outcome): void {
-    if (outcome.kind === 'unchanged') {
-      this.#link?.reportPolicy(outcome.version, { loaded: true });
+  /** A configuration that the workload of an earlier start could have written must not be its policy. */
+  #startPolicySync(
+    initial: InitialPolicy,
+    plan: ConfinementPlan,
+    lastGood: LastGoodConfig | undefined,
+  ): void {
+    const { path } = this.#state ?? { path: '' };
+    const trusted = lastGood !== undefined && isKeptOut(plan, canonical(path));
+    if (initial.kept && !trusted)
+      throw new Fault(
+        'gateway',
+        `the gateway is away, and the configuration kept in ${path} cannot be trusted: this container does not keep the workload out of it (see doctor); mount the state where no read_write path of the policy reaches it`,
+      );
+    this.#sync = new PolicySync({
+      policy: initial.policy,
+      kept: trusted ? lastGood : undefined,
+      logging: this.#logging,
+      log: this.#log,
+      metrics: this.#metrics,
+      report: (version, outcome) => this.#link?.reportPolicy(version, outcome),
+      onGeneration: (generation) => this.#proxy?.closeStale(generation),
+    });
+    if (initial.fetched !== undefined) this.#sync.taken(initial.fetched.config, initial.fetched.outcome);
+  }
+
+  #offlineTooLong(offlineMs: number): void {
+    switch (this.#config.onOfflineExpiry) {
+      case 'continue':
+        this.#log.error('the gateway has been away for longer than --offline-grace; the sandbox goes on', {
+          offlineMs,
+        });
+        return;
+      case 'quarantine':
+        this.#sync?.quarantine(offlineMs);
+        return;
+      case 'stop': {
+        const message =
+          'the gateway has been away for longer than --offline-grace, and --on-offline-expiry is stop';
+        this.#log.error(message, { offlineMs });
+        this.#complain(message);
+        this.#end('SIGTERM');
+      }
+    }
+  }
+
+  /** A signal to the supervisor is meant for the workload; before there is one it waits for it. A second one hurries. */
+  #end(signal: NodeJS.Signals): void {
+    if (this.#ending.asked() === 'hurried') {
+      this.#log.warn(`${signal} again: killing the main process`);
+      this.#main?.kill();
       return;
     }
-    const loaded = outcome.kind === 'loaded';
-    this.#metrics.policyLoads.inc({ result: outcome.kind });
-    this.#link?.reportPolicy(outcome.version, loaded ? { loaded } : { loaded, error: outcome.reason });
-    const message = loaded ? 'policy loaded' : `policy rejected: ${outcome.reason}`;
-    const state = loaded ? 'LOADED' : 'REJECTED';
-    const { version, hash } = outcome;
-    this.#logging.ocsf(
-      shorthand({ class: 'config', state, severity: loaded ? 'info' : 'high', message, version, hash }),
-    );
-  }
-
-  /** A signal to the supervisor is meant for the workload; before there is one it waits for it. */
-  #end(signal: NodeJS.Signals): void {
     this.#pendingSignal = signal;
     this.#log.info(`${signal}: ending the main process`);
     this.#main?.end(signal);
@@ -417,7 +470,8 @@ class Supervisor {
       );
     }
     if (this.#link === undefined) return;
-    if (!(await this.#link.reportExit(result.code, EXIT_REPORT_MS)))
+    const reported = this.#link.reportExit(result.code, this.#ending.left(EXIT_REPORT_MS));
+    if (!(await this.#ending.hurriedOr(reported, false)))
       this.#log.warn('the gateway did not acknowledge the exit', { code: result.code });
   }
 }
@@ -434,6 +488,14 @@ function effectiveIds(): EffectiveIds {
   const { setegid, seteuid } = process;
   if (setegid === undefined || seteuid === undefined) throw new Error('this platform has no user ids');
   return { setegid: setegid.bind(process), seteuid: seteuid.bind(process) };
+}
+
+function canonical(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
 }
 
 const readOr = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');

@@ -53,9 +53,45 @@ describe('the policy in force', () => {
       kept: true,
     });
     expect(ask(policy)).toMatchObject({ kind: 'allow' });
-    policy.apply(config(3, INVALID, 'whatever'));
-    expect(policy.apply(config(4, INVALID, 'retain_last_valid'))).toMatchObject({ kept: false });
+    const none = new PolicyInForce();
+    expect(none.apply(config(4, INVALID, 'retain_last_valid'))).toMatchObject({ kept: false });
+    expect(ask(none)).toMatchObject({ kind: 'deny', reason: expect.stringContaining('version 4') });
+  });
+
+  test('follows a change of the failure mode at once, in either direction', () => {
+    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
+    policy.apply(config(1, VALID));
+    policy.apply(config(2, INVALID, 'fail_closed'));
     expect(ask(policy)).toMatchObject({ kind: 'deny' });
+    expect(policy.apply(config(2, INVALID, 'retain_last_valid'))).toMatchObject({ kept: true });
+    expect(ask(policy)).toMatchObject({ kind: 'allow' });
+    policy.apply(config(2, INVALID, 'fail_closed'));
+    expect(ask(policy)).toMatchObject({ kind: 'deny' });
+    expect(policy.apply(config(1, VALID))).toMatchObject({ kind: 'loaded' });
+    expect(ask(policy)).toMatchObject({ kind: 'allow' });
+  });
+
+  test('denies everything while it is closed, takes what comes meanwhile, and decides by that when it is opened', () => {
+    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
+    policy.close('offline', 'the gateway is away');
+    expect(ask(policy)).toMatchObject({ kind: 'deny', reason: 'the gateway is away' });
+    expect(policy.apply(config(1, VALID))).toMatchObject({ kind: 'loaded' });
+    expect([ask(policy).kind, policy.closed]).toEqual(['deny', 'the gateway is away']);
+    const before = policy.generation;
+    policy.open('offline');
+    expect([ask(policy).kind, policy.closed]).toEqual(['allow', undefined]);
+    expect(policy.generation).toBe(before + 1);
+    policy.open('offline');
+    expect(policy.generation).toBe(before + 1);
+  });
+
+  test('stays closed for one reason when the other is lifted', () => {
+    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
+    policy.apply(config(1, VALID));
+    policy.close('offline', 'away');
+    policy.apply(config(2, INVALID));
+    policy.open('offline');
+    expect(ask(policy)).toMatchObject({ kind: 'deny', reason: expect.stringContaining('version 2') });
   });
 
   test('is reported only for the sandbox’s own revisions', () => {

@@ -20,6 +20,7 @@ export function createMetrics(version: string) {
     registry,
     sessionUp: gauge('session_established', '1 while the gateway session stands.'),
     sessionDials: counter('session_dials_total', 'Attempts to open the gateway session.'),
+    offlineSeconds: gauge('offline_seconds', 'How long the gateway has been away; 0 while a session stands.'),
     heartbeats: counter('heartbeats_sent_total', 'Heartbeats sent to the gateway.'),
     decisions: counter('egress_decisions_total', 'Connections of the workload by outcome.', ['decision']),
     denials: counter('egress_denials_total', 'Denied connections by stage.', ['stage']),

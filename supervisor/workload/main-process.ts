@@ -70,6 +70,11 @@ export class MainProcess {
     this.#killAfter(this.#options.graceMs);
   }
 
+  /** Kills the process group at once. */
+  kill(): void {
+    this.#process.signal('SIGKILL');
+  }
+
   #killAfter(delayMs: number): void {
     this.#cancelKill ??= this.#options.clock.after(delayMs, () => this.#process.signal('SIGKILL'));
   }

@@ -70,10 +70,14 @@ describe.skipIf(why !== undefined)('health', () => {
       /^openshell_supervisor_enforcement\{aspect="network",mechanism="socket fence",level="full"\} 1$/m,
     );
     expect(metrics).toMatch(/^openshell_supervisor_private_memory_bytes \d+$/m);
+    // An outage of the gateway takes no pod out of service, and is told.
     await world.control('POST', '/refuse');
     await expect
       .poll(() => get('/readyz'), { timeout: 15_000, interval: 200 })
-      .toMatch(/"ready":false.*the gateway session is offline.*\n503$/s);
+      .toMatch(
+        /"ready":true.*the gateway session is (offline|connecting); the offline grace excuses it.*\n200$/s,
+      );
+    expect(await get('/metrics')).toMatch(/^openshell_supervisor_session_established 0$/m);
     await world.control('POST', '/accept');
     sandbox.signal('SIGTERM');
     expect((await sandbox.ended).code).toBe(143);
