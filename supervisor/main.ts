@@ -2,7 +2,7 @@ import { parseCommandLine, readTextFile } from './config.ts';
 import { runDoctor } from './doctor.ts';
 import { Fault } from './fault.ts';
 import { takeHandover } from './handover.ts';
-import { describeFault } from './policy/document.ts';
+import { describeFault } from './policy/fault.ts';
 import { parsePolicyYaml } from './policy/yaml.ts';
 import { runSupervisor } from './supervisor.ts';
 import { VERSION } from './version.ts';

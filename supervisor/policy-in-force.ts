@@ -2,7 +2,8 @@ import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sand
 import { PolicySource } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { compilePolicy, type PolicyGeneration, quarantined } from './policy/compilation.ts';
 import { decide } from './policy/decision.ts';
-import { describeFault, type PolicyDocument, type PolicyFault } from './policy/document.ts';
+import type { PolicyDocument } from './policy/document.ts';
+import { describeFault, type PolicyFault } from './policy/fault.ts';
 import type { CallerIdentity, Decision, Intent } from './policy/intent.ts';
 import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
 import { policyFromWire } from './policy/wire.ts';

@@ -137,22 +137,31 @@ export function classifyAddress(ip: IpAddress): AddressClass {
 /** Control planes that nothing in a sandbox has business with (contract.md, 7.6). */
 const CONTROL_PORTS: ReadonlySet<number> = new Set([2379, 2380, 6443, 10250, 10255]);
 
+/** The cloud's metadata service: never, whatever names it. */
+const METADATA = parseIpv4('169.254.169.254');
+
 /** Whether a granted endpoint may be dialled at this address; the error says why not. */
 export function judgeAddress(rule: DestinationRule, address: string, port: number): Result<void, string> {
-  const ip = parseIp(address);
-  if (ip === undefined) return err(`${address} is not an address`);
+  const parsed = parseIp(address);
+  if (parsed === undefined) return err(`${address} is not an address`);
+  const ip = unmapped(parsed);
+  if (rule.kind !== 'public-only' && CONTROL_PORTS.has(port))
+    return err(`port ${port} belongs to a cluster's control plane`);
+  if (rule.kind === 'host-gateway')
+    return ip.value !== METADATA && isSame(rule.address, ip)
+      ? ok(undefined)
+      : err(`${address} is not the address of the machine that runs the sandbox`);
   const kind = classifyAddress(ip);
   if (kind === 'blocked')
     return err(`${address} is a loopback, link-local, multicast or unspecified address`);
-  if (rule.kind !== 'public-only' && CONTROL_PORTS.has(port))
-    return err(`port ${port} belongs to a cluster's control plane`);
   switch (rule.kind) {
     case 'allowed-ips':
+      if (rule.fault !== undefined) return err(rule.fault);
       return rule.ranges.some((range) => inRange(ip, range))
         ? ok(undefined)
         : err(`${address} is outside the endpoint's allowed_ips`);
     case 'literal':
-      return rule.address === address
+      return isSame(rule.address, ip)
         ? ok(undefined)
         : err(`${address} is not the address that the policy names`);
     case 'exact-host':
@@ -163,3 +172,96 @@ export function judgeAddress(rule: DestinationRule, address: string, port: numbe
         : err(`${address} is an internal address; name the host exactly or list it in allowed_ips`);
   }
 }
+
+/** `::ffff:a.b.c.d` is `a.b.c.d` to the kernel, and so to every range of IPv4. */
+const unmapped = (ip: IpAddress): IpAddress =>
+  ip.family === 6 && ip.value >> 32n === 0xffffn ? { family: 4, value: ip.value & 0xffffffffn } : ip;
+
+function isSame(text: string, ip: IpAddress): boolean {
+  const other = parseIp(text);
+  return other !== undefined && sameAddress(unmapped(other), ip);
+}
+
+const sameAddress = (a: IpAddress, b: IpAddress): boolean => a.family === b.family && a.value === b.value;
+
+/** Whether no address of a range can ever be dialled. */
+export function isBlockedRange(range: IpRange): boolean {
+  return BLOCKED.some((blocked) => blocked.bits <= range.bits && inRange(startOf(range), blocked));
+}
+
+const startOf = (range: IpRange): IpAddress => ({ family: range.family, value: range.base });
+
+/** Whether a range is broader than a /16: more than somebody means who lists addresses. */
+export const isBroadRange = (range: IpRange): boolean => range.bits < 16;
+
+/** What `allowed_ips` grants; an entry that is no range, or can never be dialled, grants nothing at all. */
+export function allowedIps(texts: readonly string[]): DestinationRule {
+  const ranges: IpRange[] = [];
+  for (const text of texts) {
+    const range = parseRange(text.trim());
+    if (range === undefined || isBlockedRange(range))
+      return {
+        kind: 'allowed-ips',
+        ranges: [],
+        fault: `the entry ${text} of allowed_ips can never be allowed, so none of them is`,
+      };
+    ranges.push(range);
+  }
+  return { kind: 'allowed-ips', ranges };
+}
+
+/** Whether a host looks like a number to inet_aton(3), well-formed or not: its last label is one. */
+export function isAddressLike(host: string): boolean {
+  const last = host.slice(host.lastIndexOf('.') + 1);
+  const first = last.charCodeAt(0);
+  return first >= 48 && first <= 57 && /^(\d+|0x[0-9a-f]*)$/i.test(last);
+}
+
+/**
+ * What inet_aton(3) takes a host for that is no address in our own, strict spelling: octal, hexadecimal,
+ * short and dotless forms. Undefined when it is a name, or an address as it should be written.
+ */
+export function disguisedAddress(host: string): string | undefined {
+  if (!isAddressLike(host) || parseIpv4(host) !== undefined) return undefined;
+  const parts = host.split('.').map((part) => {
+    if (/^0x[0-9a-f]+$/i.test(part)) return BigInt(part);
+    if (/^0[0-7]+$/.test(part)) return BigInt(`0o${part.slice(1)}`);
+    return /^(0|[1-9]\d*)$/.test(part) ? BigInt(part) : undefined;
+  });
+  const last = parts.pop();
+  if (last === undefined || parts.length > 3 || host.length > 64) return 'no address';
+  let value = 0n;
+  for (const part of parts) {
+    if (part === undefined || part > 255n) return 'no address';
+    value = (value << 8n) | part;
+  }
+  const rest = BigInt(8 * (4 - parts.length));
+  return last >> rest === 0n ? ipv4Text((value << rest) | last) : 'no address';
+}
+
+const ipv4Text = (value: bigint): string =>
+  [24n, 16n, 8n, 0n].map((shift) => String((value >> shift) & 0xffn)).join('.');
+
+/** The names by which a container finds the machine that runs it. */
+const HOST_ALIASES = ['host.openshell.internal', 'host.containers.internal', 'host.docker.internal'];
+
+/**
+ * The machine that runs the sandbox, by alias, from the text of `/etc/hosts` at start (contract.md, 7.6):
+ * only link-local addresses count, and the metadata service never.
+ */
+export function hostGateways(hosts: string): ReadonlyMap<string, string> {
+  const gateways = new Map<string, string>();
+  for (const line of hosts.split('\n')) {
+    const [address = '', ...names] = (line.split('#', 1)[0] ?? '').trim().split(/\s+/);
+    const ip = parseIp(address);
+    if (ip === undefined || ip.value === METADATA || !LINK_LOCAL.some((range) => inRange(ip, range)))
+      continue;
+    for (const name of names) {
+      const alias = name.toLowerCase();
+      if (HOST_ALIASES.includes(alias) && !gateways.has(alias)) gateways.set(alias, address);
+    }
+  }
+  return gateways;
+}
+
+const LINK_LOCAL = ranges('169.254.0.0/16', 'fe80::/10');

@@ -1,66 +1,142 @@
-import { parseIp } from './addresses.ts';
-import type { CompiledEndpoint, PolicyGeneration } from './compilation.ts';
-import type { CallerIdentity, Decision, Intent } from './intent.ts';
+import { disguisedAddress, parseIp } from './addresses.ts';
+import type { CompiledEndpoint, CompiledMiddleware, PolicyGeneration } from './compilation.ts';
+import type { CallerIdentity, CredentialGuard, Decision, Denial, DestinationRule, Intent } from './intent.ts';
+
+type Active = PolicyGeneration & { readonly kind: 'active' };
 
 /**
- * What the policy says of one intent of one caller (contract.md, 7.4). Pure: the same generation, intent
- * and identity always give the same answer. Costs one map look-up and a walk over the policy's globs.
+ * What the policy says of one connection of one caller (contract.md, 7.4). Pure: the same generation,
+ * intent and identity always give the same answer. Costs one look-up for each label of the host.
  */
 export function decide(policy: PolicyGeneration, intent: Intent, identity: CallerIdentity): Decision {
-  const { generation } = policy;
-  const deny = (reason: string, rule?: string): Decision => ({
-    kind: 'deny',
-    generation,
-    reason,
-    policy: rule,
-  });
-  if (policy.kind === 'quarantine') return deny(policy.reason);
-  if (policy.empty) return deny('the policy has no network rule');
-  if (isDisguisedAddress(intent.host))
-    return deny(`${intent.host} is a number in disguise: write the address in dotted-decimal form`);
+  if (policy.kind === 'quarantine') return denial(policy, policy.reason);
+  if (policy.empty) return denial(policy, 'the policy has no network rule');
+  const disguised = disguisedAddress(intent.host);
+  if (disguised !== undefined)
+    return denial(
+      policy,
+      `${intent.host} is a number in disguise (${disguised}): write the address in dotted-decimal form`,
+    );
 
-  let known: CompiledEndpoint | undefined;
-  let best: CompiledEndpoint | undefined;
-  for (const endpoints of [policy.exact.get(intent.host) ?? [], policy.patterns])
-    for (const endpoint of endpoints) {
-      if (!endpoint.ports.has(intent.port) || !endpoint.matches(intent.host)) continue;
-      known ??= endpoint;
-      if (mayUse(endpoint, identity) && (best === undefined || endpoint.rule.name < best.rule.name))
-        best = endpoint;
-    }
-  if (best !== undefined)
-    return {
-      kind: 'allow',
-      policy: best.rule.name,
-      generation,
-      destination: best.destination,
-      // Where overlapping rules differ, the one that inspects wins: never the weaker of the two.
-      inspect: best.inspect || anyInspects(policy, intent),
-    };
-  if (known === undefined) return deny(`no rule names ${intent.host}:${intent.port}`);
-  const parents =
-    identity.ancestors.length === 0 ? '' : ` (started by ${identity.ancestors.slice(0, 4).join(', ')})`;
-  return deny(
-    `rule ${known.rule.name} names ${intent.host}:${intent.port}, but not the binary ${identity.binary}${parents}`,
-    known.rule.name,
+  const granted: CompiledEndpoint[] = [];
+  const named: CompiledEndpoint[] = [];
+  const sort = (endpoint: CompiledEndpoint): void => {
+    const usable = policy.relaxedIdentity || endpoint.rule.binaries.matches(identity);
+    (usable ? granted : named).push(endpoint);
+  };
+  for (const endpoint of policy.endpoints.exact(intent.host, intent.port)) sort(endpoint);
+  if (parseIpQuickly(intent.host)) policy.endpoints.forEachHostless(intent.port, sort);
+  else
+    policy.endpoints.forEachPattern(intent.host, intent.port, (endpoint) => {
+      if (endpoint.matches(intent.host)) sort(endpoint);
+    });
+  if (granted.length === 0) return refuse(policy, intent, identity, named);
+  // Each of the lists that were walked is in the order of the rules; several together are not.
+  if (granted.length > 1) granted.sort(byPolicy);
+  return grant(policy, intent, identity, granted);
+}
+
+const byPolicy = (a: CompiledEndpoint, b: CompiledEndpoint): number =>
+  a.policy < b.policy ? -1 : a.policy > b.policy ? 1 : 0;
+
+/** Wildcards stand for labels of names, never for parts of an address. */
+function parseIpQuickly(host: string): boolean {
+  const last = host.charCodeAt(host.length - 1);
+  return ((last >= 48 && last <= 57) || host.includes(':')) && parseIp(host) !== undefined;
+}
+
+const NO_MIDDLEWARES: readonly CompiledMiddleware[] = [];
+
+function grant(
+  policy: Active,
+  intent: Intent,
+  identity: CallerIdentity,
+  endpoints: readonly CompiledEndpoint[],
+): Decision {
+  const [first] = endpoints;
+  if (first === undefined) return denial(policy, 'no endpoint');
+  const middlewares =
+    policy.middlewares.length === 0
+      ? NO_MIDDLEWARES
+      : policy.middlewares.filter(({ matches }) => matches(intent.host));
+  return {
+    kind: 'allow',
+    policy: first.policy,
+    rule: first.place,
+    generation: policy.generation,
+    destination: destinationOf(policy, intent, identity, endpoints),
+    tls: first.options.tls,
+    inspect: middlewares.length > 0 || endpoints.some(({ inspected }) => inspected),
+    endpoints,
+    middlewares,
+    credentials: guardOf(endpoints),
+  };
+}
+
+/** The first mode of contract.md, 7.6 that applies. */
+function destinationOf(
+  policy: Active,
+  intent: Intent,
+  identity: CallerIdentity,
+  endpoints: readonly CompiledEndpoint[],
+): DestinationRule {
+  const gateway = policy.hostGateways.get(intent.host);
+  if (gateway !== undefined) return { kind: 'host-gateway', address: gateway };
+  let exact: DestinationRule | undefined;
+  for (const endpoint of endpoints) {
+    const { destination, rule } = endpoint;
+    if (destination.kind === 'allowed-ips') return destination;
+    if (destination.kind === 'literal') exact = destination;
+    else if (destination.kind === 'exact-host' && exact === undefined)
+      if (policy.relaxedIdentity || rule.declaredBinaries.matches(identity)) exact = destination;
+  }
+  return exact ?? PUBLIC_ONLY;
+}
+
+const PUBLIC_ONLY: DestinationRule = { kind: 'public-only' };
+
+function guardOf(endpoints: readonly CompiledEndpoint[]): CredentialGuard {
+  let guard: CredentialGuard = 'free';
+  for (const { options, inspected } of endpoints) {
+    if (!options.providerCredentialed || options.allowUninspectedCredentials) continue;
+    if (!inspected || options.tls === 'skip') return 'refuse';
+    guard = 'inspect-only';
+  }
+  return guard;
+}
+
+const denial = (policy: PolicyGeneration, reason: string, endpoint?: CompiledEndpoint): Denial => ({
+  kind: 'deny',
+  generation: policy.generation,
+  reason,
+  policy: endpoint?.policy,
+  rule: endpoint?.place,
+});
+
+/** How many things of a kind a reason lists: it is for a person to read. */
+const SHOWN = 4;
+
+function refuse(
+  policy: Active,
+  intent: Intent,
+  identity: CallerIdentity,
+  named: readonly CompiledEndpoint[],
+): Denial {
+  const where = `${intent.host}:${intent.port}`;
+  const [first] = named.toSorted(byPolicy);
+  if (first === undefined) return denial(policy, `no rule names ${where}`);
+  const rules = [...new Set(named.map((endpoint) => endpoint.policy))].sort();
+  const which = rules.length === 1 ? `rule ${first.policy} names` : `rules ${listed(rules)} name`;
+  const parents = identity.ancestors.length === 0 ? '' : ` (started by ${listed(identity.ancestors)})`;
+  // Arguments may be secrets; the paths among them tell what an interpreter runs.
+  const paths = identity.cmdline.filter((word) => word.startsWith('/') && word !== identity.binary);
+  const command = paths.length === 0 ? '' : `, which runs ${listed(paths)}`;
+  return denial(
+    policy,
+    `${which} ${where}, but not the binary ${identity.binary}${parents}${command}; a rule must name the file itself, not a symbolic link to it`,
+    first,
   );
 }
 
-function mayUse(endpoint: CompiledEndpoint, identity: CallerIdentity): boolean {
-  return endpoint.rule.binaries.some(
-    (matches) => matches(identity.binary) || identity.ancestors.some((ancestor) => matches(ancestor)),
-  );
-}
-
-function anyInspects(policy: PolicyGeneration & { readonly kind: 'active' }, intent: Intent): boolean {
-  const covers = (endpoint: CompiledEndpoint): boolean =>
-    endpoint.inspect && endpoint.ports.has(intent.port) && endpoint.matches(intent.host);
-  return (policy.exact.get(intent.host) ?? []).some(covers) || policy.patterns.some(covers);
-}
-
-/** Spellings that inet_aton(3) takes for an address and we do not: octal, hexadecimal, short, dotless. */
-function isDisguisedAddress(host: string): boolean {
-  if (parseIp(host) !== undefined) return false;
-  const last = host.split('.').at(-1) ?? '';
-  return /^(\d+|0x[0-9a-f]*)$/i.test(last);
-}
+const listed = (words: readonly string[]): string =>
+  words.slice(0, SHOWN).join(', ') + (words.length > SHOWN ? ', …' : '');

@@ -1,212 +1,230 @@
 import * as v from 'valibot';
-import { isMap, LineCounter, type Node, parseDocument } from 'yaml';
+import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { err, ok, type Result } from '../result.ts';
 import {
+  BLANK_ENDPOINT,
+  DEFAULT_BODY_BYTES,
   type Endpoint,
-  INSPECTED_PROTOCOLS,
+  type JsonObject,
+  type MiddlewareConfig,
   type NetworkRule,
+  type OperationPattern,
   type PolicyDocument,
-  type PolicyFault,
+  type ValuePattern,
 } from './document.ts';
+import { faultAt, type Place, type PolicyFault } from './fault.ts';
 import { validatePolicy } from './validation.ts';
+import {
+  type EndpointShape,
+  type MatcherShape,
+  type MiddlewareShape,
+  type OperationShape,
+  POLICY_SCHEMA,
+  type PolicyShape,
+} from './yaml-schema.ts';
 
 /** The gateway's own bound on a stored policy (contract.md, 2.3), in bytes. */
 export const MAX_POLICY_BYTES = 262_144;
 
-const text = v.string();
-const matcher = v.union([v.string(), v.strictObject({ any: v.array(text) })]);
-const flag = v.boolean();
-const port = v.pipe(v.number(), v.integer());
-
-const operation = {
-  method: v.optional(text),
-  path: v.optional(text),
-  command: v.optional(text),
-  query: v.optional(v.record(text, matcher)),
-  operation_type: v.optional(text),
-  operation_name: v.optional(text),
-  fields: v.optional(v.array(text)),
-  params: v.optional(v.record(text, v.unknown())),
-  tool: v.optional(matcher),
-};
-
-const endpoint = v.strictObject({
-  host: v.optional(text, ''),
-  port: v.optional(port),
-  ports: v.optional(v.array(port)),
-  protocol: v.optional(v.picklist(['', 'tcp', ...INSPECTED_PROTOCOLS]), ''),
-  tls: v.optional(v.picklist(['', 'skip', 'terminate', 'passthrough']), ''),
-  enforcement: v.optional(v.picklist(['', 'enforce', 'audit']), ''),
-  access: v.optional(v.picklist(['', 'read-only', 'read-write', 'full']), ''),
-  rules: v.optional(v.array(v.strictObject({ allow: v.strictObject(operation) }))),
-  deny_rules: v.optional(v.array(v.strictObject(operation))),
-  allowed_ips: v.optional(v.array(text)),
-  allow_encoded_slash: v.optional(flag),
-  persisted_queries: v.optional(v.picklist(['', 'deny', 'allow_registered'])),
-  graphql_persisted_queries: v.optional(
-    v.record(
-      text,
-      v.strictObject({
-        operation_type: v.optional(text),
-        operation_name: v.optional(text),
-        fields: v.optional(v.array(text)),
-      }),
-    ),
-  ),
-  graphql_max_body_bytes: v.optional(v.number()),
-  path: v.optional(text, ''),
-  websocket_credential_rewrite: v.optional(flag),
-  request_body_credential_rewrite: v.optional(flag),
-  credential_signing: v.optional(text),
-  signing_service: v.optional(text),
-  signing_region: v.optional(text),
-  json_rpc: v.optional(v.strictObject({ max_body_bytes: v.optional(v.number()) })),
-  mcp: v.optional(
-    v.strictObject({
-      max_body_bytes: v.optional(v.number()),
-      strict_tool_names: v.optional(flag),
-      allow_all_known_mcp_methods: v.optional(flag),
-    }),
-  ),
-  credential_binding: v.optional(v.strictObject({ provider: text })),
-  allow_uninspected_credentials: v.optional(flag),
-});
-
-const rule = v.strictObject({
-  name: v.optional(text),
-  endpoints: v.optional(v.array(endpoint), []),
-  binaries: v.optional(v.array(v.strictObject({ path: text, harness: v.optional(flag) })), []),
-});
-
-const schema = v.strictObject({
-  version: v.pipe(v.number(), v.integer(), v.minValue(1)),
-  filesystem_policy: v.optional(
-    v.strictObject({
-      include_workdir: v.optional(flag, false),
-      read_only: v.optional(v.array(text), []),
-      read_write: v.optional(v.array(text), []),
-    }),
-  ),
-  landlock: v.optional(
-    v.strictObject({
-      compatibility: v.optional(v.picklist(['best_effort', 'hard_requirement']), 'best_effort'),
-    }),
-  ),
-  process: v.optional(
-    v.strictObject({
-      run_as_user: v.optional(v.union([text, v.number()])),
-      run_as_group: v.optional(v.union([text, v.number()])),
-    }),
-  ),
-  network_policies: v.optional(v.record(text, rule), {}),
-  network_middlewares: v.optional(
-    v.record(
-      text,
-      v.strictObject({
-        name: v.optional(text),
-        middleware: text,
-        config: v.optional(v.record(text, v.unknown())),
-        on_error: v.optional(v.picklist(['', 'fail_closed', 'fail_open'])),
-        endpoints: v.optional(
-          v.strictObject({ include: v.optional(v.array(text)), exclude: v.optional(v.array(text)) }),
-        ),
-        order: v.optional(v.number()),
-      }),
-    ),
-    {},
-  ),
-});
-
-type Shape = v.InferOutput<typeof schema>;
+/** Deeper than any policy; what is deeper would only exhaust the stack. */
+const MAX_DEPTH = 64;
 
 /**
  * Reads a policy from YAML 1.2 text: at most MAX_POLICY_BYTES, no duplicate keys, no unknown keys, aliases
- * expanded at most 100 times. Reports every fault of the first stage that has any: syntax, shape, meaning.
+ * expanded at most 100 times. The error lists every fault, each with its place: those of the syntax alone
+ * when there are any, else those of shape and of meaning together.
  */
 export function parsePolicyYaml(source: string): Result<PolicyDocument, readonly PolicyFault[]> {
   if (Buffer.byteLength(source) > MAX_POLICY_BYTES)
-    return err([{ path: '', message: `is larger than ${MAX_POLICY_BYTES} bytes` }]);
+    return err([faultAt([], `is larger than ${MAX_POLICY_BYTES} bytes`)]);
   const lines = new LineCounter();
+  const parsed = parseSyntax(source, lines);
+  if (!parsed.ok) return parsed;
+  const { contents } = parsed.value;
+  const placed = (fault: PolicyFault): PolicyFault => {
+    const offset = offsetOf(contents, fault.at);
+    if (offset === undefined) return fault;
+    const { line, col } = lines.linePos(offset);
+    return { ...fault, line, column: col };
+  };
+  let value: unknown;
+  try {
+    value = parsed.value.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    return err([faultAt([], error instanceof Error ? error.message : 'cannot be expanded')]);
+  }
+  const read = readValue(value);
+  return read.ok ? read : err(read.error.map(placed));
+}
+
+function parseSyntax(source: string, lines: LineCounter): Result<Document, readonly PolicyFault[]> {
   const parsed = parseDocument(source, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   if (parsed.errors.length > 0)
     return err(
       parsed.errors.map((error) => {
-        const place = lines.linePos(error.pos[0]);
-        return { path: '', message: error.message, line: place.line, column: place.col };
+        const { line, col } = lines.linePos(error.pos[0]);
+        return { ...faultAt([], error.message), line, column: col };
       }),
     );
-  let value: unknown;
-  try {
-    value = parsed.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    return err([{ path: '', message: error instanceof Error ? error.message : 'cannot be expanded' }]);
-  }
-  const shaped = v.safeParse(schema, value);
-  const placed = (fault: PolicyFault, path: readonly unknown[]): PolicyFault => {
-    const node = nodeAt(parsed.contents, path);
-    const place = node?.range ? lines.linePos(node.range[0]) : undefined;
-    return place === undefined ? fault : { ...fault, line: place.line, column: place.col };
-  };
-  if (!shaped.success)
-    return err(
-      shaped.issues.map((issue) => {
-        const keys = (issue.path ?? []).map((item) => item.key);
-        return placed({ path: dotted(keys), message: sentence(issue) }, keys);
-      }),
+  return ok(parsed as Document);
+}
+
+/** Reads a policy from what JSON or YAML has been parsed to; faults have no line then. */
+export function readValue(value: unknown): Result<PolicyDocument, readonly PolicyFault[]> {
+  const strange = strangeKeys(value, []);
+  if (strange.length > 0) return err(strange);
+  const faults: PolicyFault[] = [];
+  let rest: unknown = value;
+  // What has no shape is taken out, so that the faults of all that has one are found as well.
+  for (let round = 0; round < 2; round++) {
+    const shaped = v.safeParse(POLICY_SCHEMA, rest);
+    if (shaped.success) {
+      const document = fromShape(shaped.output, faults);
+      const about = (fault: PolicyFault): boolean => faults.some(({ at }) => isNear(fault.at, at));
+      faults.push(...validatePolicy(document).filter((fault) => !about(fault)));
+      return faults.length > 0 ? err(faults) : ok(document);
+    }
+    if (round > 0) break;
+    const wrong = shaped.issues.flatMap(leafIssues);
+    faults.push(...wrong);
+    rest = withoutPlaces(
+      value,
+      wrong.map(({ at }) => at),
     );
-  const document = fromShape(shaped.output);
-  const faults = validatePolicy(document);
-  if (faults.length > 0) return err(faults.map((fault) => placed(fault, keysOf(fault.path))));
-  return ok(document);
-}
-
-/** The node that a path names, or the nearest one above it that exists. */
-function nodeAt(root: unknown, path: readonly unknown[]): Node | undefined {
-  let node: unknown = root;
-  for (const key of path) {
-    const next: unknown =
-      node !== null && typeof node === 'object' && 'get' in node && typeof node.get === 'function'
-        ? isMap(node)
-          ? (node.items.find((pair) => String(pair.key) === String(key))?.value ?? undefined)
-          : node.get(key, true)
-        : undefined;
-    if (next === undefined || next === null) break;
-    node = next;
   }
-  return node !== null && typeof node === 'object' && 'range' in node ? (node as Node) : undefined;
+  return err(faults);
 }
 
-function dotted(keys: readonly unknown[]): string {
-  let path = '';
-  for (const key of keys)
-    path += typeof key === 'number' ? `[${key}]` : `${path === '' ? '' : '.'}${String(key)}`;
-  return path;
+/** Whether a fault may only follow from one that was found before: in the same mapping or below. */
+const isNear = (later: Place, found: Place): boolean =>
+  found.slice(0, -1).every((key, index) => later[index] === key) && later.length >= found.length - 1;
+
+/** Names that mean something to JavaScript, and nesting without end: neither is a policy. */
+function strangeKeys(value: unknown, at: Place): readonly PolicyFault[] {
+  if (typeof value !== 'object' || value === null) return [];
+  if (at.length > MAX_DEPTH) return [faultAt(at.slice(0, 8), `is nested more than ${MAX_DEPTH} deep`)];
+  if (Array.isArray(value)) return value.flatMap((item, index) => strangeKeys(item, [...at, index]));
+  if (value instanceof Map || value instanceof Set) return [faultAt(at, 'has keys that are no texts')];
+  return Object.entries(value).flatMap(([key, inner]) =>
+    ['__proto__', 'prototype', 'constructor'].includes(key)
+      ? [faultAt([...at, key], 'cannot be used as a name')]
+      : strangeKeys(inner, [...at, key]),
+  );
 }
 
-function keysOf(path: string): readonly (string | number)[] {
-  return path
-    .replaceAll(/\[(\d+)\]/g, '.$1')
-    .split('.')
-    .filter((part) => part !== '')
-    .map((part) => (/^\d+$/.test(part) ? Number(part) : part));
+/** One fault for each place; of a choice between shapes the faults of the one that was meant. */
+function leafIssues(issue: v.BaseIssue<unknown>): readonly PolicyFault[] {
+  const at = (issue.path ?? []).map(({ key }) => (typeof key === 'number' ? key : String(key)));
+  if (issue.issues !== undefined && typeof issue.input === 'object' && issue.input !== null) {
+    const deeper = issue.issues.filter((inner) => inner.path !== undefined);
+    if (deeper.length > 0)
+      return deeper.flatMap(leafIssues).map((fault) => faultAt([...at, ...fault.at], fault.message));
+  }
+  return [faultAt(at, sentence(issue))];
 }
 
 function sentence(issue: v.BaseIssue<unknown>): string {
   if (issue.type === 'strict_object' && issue.expected === 'never')
     return 'is not a key of the policy schema';
-  return `must be ${issue.expected ?? 'valid'}, is ${issue.received}`;
+  if (issue.received === 'undefined') return 'is needed';
+  if (issue.type === 'min_length') return 'must not be empty';
+  if (issue.type === 'integer') return `must be a whole number, is ${issue.received}`;
+  if (issue.type === 'min_value' || issue.type === 'max_value')
+    return `must be a number ${issue.expected?.replace('>=', 'from').replace('<=', 'up to')}, is ${issue.received}`;
+  return `must be ${kindOf(issue.expected)}, is ${kindOf(issue.received)}`;
 }
 
-function fromShape(shape: Shape): PolicyDocument {
+const KINDS: Readonly<Record<string, string>> = {
+  string: 'a text',
+  number: 'a number',
+  boolean: 'true or false',
+  Object: 'a mapping',
+  Array: 'a list',
+  null: 'empty',
+  '(string | Object)': 'a text or a mapping with "any"',
+  '(string | number)': 'a text or a number',
+};
+
+const kindOf = (expected: string | null | undefined): string =>
+  expected === null || expected === undefined
+    ? 'valid'
+    : (KINDS[expected] ?? expected.replaceAll(' | ', ' or '));
+
+/** A copy in which what stands at the places is left out; what must be there is left out with its mapping. */
+function withoutPlaces(value: unknown, places: readonly Place[]): unknown {
+  const copy: unknown = structuredClone(value);
+  for (const at of places) {
+    let holder: unknown = copy;
+    for (const key of at.slice(0, -1)) holder = isHolder(holder) ? holder[key] : undefined;
+    const last = at.at(-1);
+    if (!isHolder(holder) || last === undefined) continue;
+    // An index must stay, or the places of later faults would be wrong; so does what a mapping needs.
+    const stand = standIn(at, last);
+    if (Array.isArray(holder)) holder[Number(last)] = holder.some(isHolder) ? {} : '';
+    else if (stand === undefined) delete holder[last];
+    else holder[last] = stand;
+  }
+  return copy;
+}
+
+const isHolder = (value: unknown): value is Record<string | number, unknown> =>
+  typeof value === 'object' && value !== null;
+
+/** What stands in for a value that is needed and has the wrong shape. */
+function standIn(at: Place, last: string | number): unknown {
+  switch (last) {
+    case 'version':
+      return 1;
+    case 'allow':
+      return {};
+    case 'path':
+      return at.at(-3) === 'binaries' ? '/' : undefined;
+    case 'endpoints':
+      return at[0] === 'network_middlewares' ? {} : undefined;
+    case 'middleware':
+    case 'provider':
+      return '-';
+    default:
+      return undefined;
+  }
+}
+
+/** Where a place begins in the text: an unknown key at the key itself, everything else at its value. */
+function offsetOf(root: unknown, at: Place): number | undefined {
+  let node: unknown = root;
+  let offset = rangeOf(root);
+  for (const [index, key] of at.entries()) {
+    if (isMap(node)) {
+      const pair = node.items.find(
+        (item) => String(isScalar(item.key) ? item.key.value : item.key) === String(key),
+      );
+      if (pair === undefined) break;
+      const isLast = index === at.length - 1;
+      offset = (isLast ? rangeOf(pair.key) : undefined) ?? rangeOf(pair.value) ?? rangeOf(pair.key) ?? offset;
+      node = pair.value;
+    } else if (isSeq(node) && typeof key === 'number') {
+      node = node.items[key];
+      offset = rangeOf(node) ?? offset;
+    } else break;
+  }
+  return offset;
+}
+
+const rangeOf = (node: unknown): number | undefined =>
+  node !== null && typeof node === 'object' && 'range' in node ? (node as Node).range?.[0] : undefined;
+
+function fromShape(shape: PolicyShape, faults: PolicyFault[]): PolicyDocument {
   const networkPolicies: Record<string, NetworkRule> = Object.create(null);
-  for (const [key, value] of Object.entries(shape.network_policies))
+  for (const [key, rule] of Object.entries(shape.network_policies))
     networkPolicies[key] = {
-      name: value.name || key,
-      endpoints: value.endpoints.map(endpointFrom),
-      binaries: value.binaries.map((binary) => binary.path),
+      name: rule.name || key,
+      endpoints: rule.endpoints.map((endpoint, index) =>
+        endpointFrom(endpoint, ['network_policies', key, 'endpoints', index], faults),
+      ),
+      binaries: rule.binaries.map(({ path }) => ({ path, advisorProposed: false })),
     };
-  const text = (id: string | number | undefined): string | undefined =>
-    id === undefined ? undefined : String(id);
+  const id = (value: string | number | undefined): string | undefined =>
+    value === undefined || value === '' ? undefined : String(value);
   return {
     version: shape.version,
     filesystem: shape.filesystem_policy && {
@@ -214,28 +232,120 @@ function fromShape(shape: Shape): PolicyDocument {
       readOnly: shape.filesystem_policy.read_only,
       readWrite: shape.filesystem_policy.read_write,
     },
-    landlock: shape.landlock?.compatibility ?? 'best_effort',
+    landlock: shape.landlock?.compatibility === 'hard_requirement' ? 'hard_requirement' : 'best_effort',
     process: shape.process && {
-      runAsUser: text(shape.process.run_as_user),
-      runAsGroup: text(shape.process.run_as_group),
+      runAsUser: id(shape.process.run_as_user),
+      runAsGroup: id(shape.process.run_as_group),
     },
     networkPolicies,
-    networkMiddlewares: Object.keys(shape.network_middlewares),
+    networkMiddlewares: Object.entries(shape.network_middlewares).map(middlewareFrom),
   };
 }
 
-function endpointFrom(shape: v.InferOutput<typeof endpoint>): Endpoint {
+function endpointFrom(shape: EndpointShape, at: Place, faults: PolicyFault[]): Endpoint {
+  const operation = (written: OperationShape, where: Place) => operationFrom(written, where, faults);
   return {
+    ...BLANK_ENDPOINT,
     host: shape.host,
-    ports: shape.ports && shape.ports.length > 0 ? shape.ports : shape.port === undefined ? [] : [shape.port],
+    ports: shape.ports && shape.ports.length > 0 ? shape.ports : shape.port ? [shape.port] : [],
+    path: shape.path,
     protocol: shape.protocol === '' ? 'opaque' : shape.protocol,
     tls: shape.tls === 'skip' ? 'skip' : 'auto',
     enforcement: shape.enforcement === 'enforce' ? 'enforce' : 'audit',
     access: shape.access === '' ? undefined : shape.access,
-    hasRules: (shape.rules?.length ?? 0) > 0,
-    hasDenyRules: (shape.deny_rules?.length ?? 0) > 0,
-    allowedIps: shape.allowed_ips ?? [],
+    rules: (shape.rules ?? []).map(({ allow }, index) => operation(allow, [...at, 'rules', index, 'allow'])),
+    denyRules: (shape.deny_rules ?? []).map((rule, index) => operation(rule, [...at, 'deny_rules', index])),
+    allowedIps: shape.allowed_ips,
+    allowEncodedSlash: shape.allow_encoded_slash,
+    persistedQueries: shape.persisted_queries === 'allow_registered' ? 'allow_registered' : 'deny',
+    graphqlPersistedQueries: Object.fromEntries(
+      Object.entries(shape.graphql_persisted_queries).map(([key, registered]) => [
+        key,
+        {
+          operationType: registered.operation_type,
+          operationName: registered.operation_name,
+          fields: registered.fields,
+        },
+      ]),
+    ),
+    graphqlMaxBodyBytes: shape.graphql_max_body_bytes || DEFAULT_BODY_BYTES,
+    jsonRpcMaxBodyBytes:
+      (shape.mcp === undefined ? shape.json_rpc?.max_body_bytes : shape.mcp.max_body_bytes) ||
+      DEFAULT_BODY_BYTES,
+    mcp: shape.mcp && {
+      strictToolNames: shape.mcp.strict_tool_names,
+      allowAllKnownMethods: shape.mcp.allow_all_known_mcp_methods,
+    },
+    websocketCredentialRewrite: shape.websocket_credential_rewrite,
+    requestBodyCredentialRewrite: shape.request_body_credential_rewrite,
+    credentialSigning: shape.credential_signing === '' ? undefined : shape.credential_signing,
+    signingService: shape.signing_service,
+    signingRegion: shape.signing_region,
+    credentialBinding: shape.credential_binding?.provider,
+    allowUninspectedCredentials: shape.allow_uninspected_credentials,
+    deprecated: shape.tls === 'terminate' || shape.tls === 'passthrough' ? [`tls: ${shape.tls}`] : [],
+  };
+}
+
+function operationFrom(shape: OperationShape, at: Place, faults: PolicyFault[]): OperationPattern {
+  const params = flatParams(shape.params, [...at, 'params'], faults);
+  if (shape.tool !== undefined) {
+    if (params['name'] !== undefined)
+      faults.push(faultAt([...at, 'tool'], 'says the same as params.name; keep one of them'));
+    params['name'] = patternOf(shape.tool);
+  }
+  return {
+    method: shape.method,
     path: shape.path,
-    advisorProposed: false,
+    command: shape.command,
+    query: Object.fromEntries(Object.entries(shape.query).map(([key, value]) => [key, patternOf(value)])),
+    operationType: shape.operation_type,
+    operationName: shape.operation_name,
+    fields: shape.fields ?? [],
+    params,
+  };
+}
+
+const patternOf = (matcher: MatcherShape): ValuePattern =>
+  typeof matcher === 'string' ? [matcher] : matcher.any;
+
+/** Nested maps of matchers become flat ones, their keys joined by dots. */
+function flatParams(
+  params: Readonly<Record<string, unknown>>,
+  at: Place,
+  faults: PolicyFault[],
+  prefix = '',
+): Record<string, ValuePattern> {
+  const flat: Record<string, ValuePattern> = {};
+  for (const [key, value] of Object.entries(params)) {
+    const where = [...at, key];
+    if (typeof value === 'string') flat[prefix + key] = [value];
+    else if (typeof value !== 'object' || value === null || Array.isArray(value))
+      faults.push(faultAt(where, 'must be a text or a mapping'));
+    else if ('any' in value && Object.keys(value).length === 1) {
+      const { any } = value;
+      if (
+        Array.isArray(any) &&
+        any.length > 0 &&
+        any.every((glob): glob is string => typeof glob === 'string')
+      )
+        flat[prefix + key] = any;
+      else faults.push(faultAt([...where, 'any'], 'must be a list of texts'));
+    } else Object.assign(flat, flatParams({ ...value }, where, faults, `${prefix}${key}.`));
+  }
+  return flat;
+}
+
+function middlewareFrom([key, shape]: [string, MiddlewareShape]): MiddlewareConfig {
+  return {
+    key,
+    name: shape.name || key,
+    middleware: shape.middleware,
+    // Parsed from YAML's JSON subset, so it holds nothing that JSON does not.
+    config: shape.config as JsonObject,
+    onError: shape.on_error === 'fail_open' ? 'fail_open' : 'fail_closed',
+    include: shape.endpoints.include,
+    exclude: shape.endpoints.exclude,
+    order: shape.order,
   };
 }

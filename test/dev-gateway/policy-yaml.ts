@@ -1,6 +1,6 @@
 import { parse } from 'yaml';
 import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
-import { describeFault } from '../../supervisor/policy/document.ts';
+import { describeFault } from '../../supervisor/policy/fault.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
 import { err, ok, type Result } from '../../supervisor/result.ts';
 

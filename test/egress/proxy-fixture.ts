@@ -46,9 +46,14 @@ export async function startUpstream(onData: (socket: Socket, all: string) => voi
 export const allow = (generation = 1): Decision => ({
   kind: 'allow',
   policy: 'test',
+  rule: 'network_policies.test.endpoints[0]',
   generation,
   destination: { kind: 'exact-host' },
+  tls: 'auto',
   inspect: false,
+  endpoints: [],
+  middlewares: [],
+  credentials: 'free',
 });
 
 /** A proxy whose policy, names and generation the test owns; the caller is this test process itself. */

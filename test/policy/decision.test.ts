@@ -8,10 +8,8 @@ import {
   parseIpv6,
   parseRange,
 } from '../../supervisor/policy/addresses.ts';
-import { compileBinaryPattern } from '../../supervisor/policy/binary-pattern.ts';
 import { compilePolicy, quarantined } from '../../supervisor/policy/compilation.ts';
 import { decide } from '../../supervisor/policy/decision.ts';
-import { compileHostPattern } from '../../supervisor/policy/host-pattern.ts';
 import type { DestinationRule } from '../../supervisor/policy/intent.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
 
@@ -77,7 +75,7 @@ describe('a decision', () => {
       'two labels for one *',
       to('a.b.example.com'),
       CURL,
-      'rule a-deep names a.b.example.com:443, but not the binary /usr/bin/curl (started by /bin/bash)',
+      'rule a-deep names a.b.example.com:443, but not the binary /usr/bin/curl (started by /bin/bash); a rule must',
     ],
     ['the domain behind a wildcard itself', to('example.com'), CURL, 'no rule names example.com:443'],
     ['a suffix that only looks like it', to('a.notexample.com'), CURL, 'no rule names'],
@@ -109,13 +107,14 @@ describe('a decision', () => {
     expect(decide(POLICY, to('rest.test'), CURL)).toMatchObject({ kind: 'allow', inspect: true });
   });
 
-  test('asks for inspection of everything when a middleware is configured', () => {
+  test('asks for inspection of the hosts that a middleware is configured for', () => {
     const parsed = parsePolicyYaml(`version: 1
-network_policies: { a: { endpoints: [{ host: a.test, port: 443 }], binaries: [{ path: "/**" }] } }
-network_middlewares: { redact: { middleware: openshell/regex, config: { mode: redact } } }
+network_policies: { a: { endpoints: [{ host: a.test, port: 443 }, { host: b.test, port: 443 }], binaries: [{ path: "/**" }] } }
+network_middlewares: { redact: { middleware: openshell/regex, config: { mode: redact }, endpoints: { include: ["**"], exclude: [b.test] } } }
 `);
     const policy = parsed.ok ? compilePolicy(parsed.value, { generation: 1 }) : quarantined('unexpected', 1);
     expect(decide(policy, to('a.test'), CURL)).toMatchObject({ kind: 'allow', inspect: true });
+    expect(decide(policy, to('b.test'), CURL)).toMatchObject({ kind: 'allow', inspect: false });
   });
 
   test('denies everything without rules and in quarantine', () => {
@@ -232,42 +231,5 @@ describe('an address', () => {
       }),
     );
     fc.assert(fc.property(fc.string(), (text) => void [parseIp(text), parseRange(text)]));
-  });
-});
-
-describe('patterns', () => {
-  const label = fc.stringMatching(/^[a-z0-9]{1,5}$/);
-
-  test('for hosts agree with matching label by label', () => {
-    const matches = (pattern: readonly string[], host: readonly string[]): boolean => {
-      const [first, ...rest] = pattern;
-      if (first === undefined) return host.length === 0;
-      if (first === '**') return host.some((_, index) => matches(rest, host.slice(index + 1)));
-      return host.length > 0 && (first === '*' || first === host[0]) && matches(rest, host.slice(1));
-    };
-    fc.assert(
-      fc.property(
-        fc.array(fc.oneof(label, fc.constantFrom('*', '**', 'a')), { minLength: 1, maxLength: 5 }),
-        fc.array(fc.oneof(label, fc.constant('a')), { minLength: 1, maxLength: 6 }),
-        (pattern, host) => {
-          expect(compileHostPattern(pattern.join('.'))(host.join('.'))).toBe(matches(pattern, host));
-        },
-      ),
-    );
-  });
-
-  test('for binaries treat everything but * as itself', () => {
-    fc.assert(
-      fc.property(
-        fc.string().filter((text) => !text.includes('*')),
-        fc.string(),
-        (path, other) => {
-          expect(compileBinaryPattern(path)(path)).toBe(true);
-          expect(compileBinaryPattern(path)(other)).toBe(path === other);
-          expect(compileBinaryPattern(`${path}/*`)(`${path}/${other}`)).toBe(!other.includes('/'));
-          expect(compileBinaryPattern(`${path}/**`)(`${path}/${other}`)).toBe(true);
-        },
-      ),
-    );
   });
 });

@@ -35,14 +35,14 @@ describe.skipIf(why !== undefined)(`bad input${why === undefined ? '' : ` (skipp
     refused(
       { policy: file('torn.yaml', 'version: [1\n') },
       65,
-      /the policy .* is not valid: the document \(line \d\): /,
+      /the policy .* is not valid: the document \(line \d, column \d+\): /,
     ));
 
   test('a policy that does not validate, with the place in the document', () =>
     refused(
       { policy: file('bad.yaml', 'version: 1\nfilesystem_policy:\n  read_only: [etc]\n') },
       65,
-      /filesystem_policy\.read_only\[0\] \(line 3\): must be an absolute path/,
+      /filesystem_policy\.read_only\[0\] \(line 3, column \d+\): must be an absolute path/,
     ));
 
   test('a policy file that does not exist', () =>
