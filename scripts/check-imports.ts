@@ -35,7 +35,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ),
   doctor: ['config', 'confinement-input', ...PARTS, ...BASE, ...LEAVES],
   config: ['cli', ...BASE, ...LEAVES],
-  cli: LEAVES,
+  cli: ['policy', ...LEAVES],
   ...Object.fromEntries(PARTS.map((room) => [room, [...BASE, ...LEAVES]])),
   observability: ['policy', 'buffer', ...LEAVES],
   policy: LEAVES,

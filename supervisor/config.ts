@@ -72,7 +72,6 @@ export interface Config {
 export type Command =
   | { readonly kind: 'run'; readonly config: Config }
   | { readonly kind: 'doctor'; readonly config: Config; readonly json: boolean }
-  | { readonly kind: 'policy-check'; readonly file: string }
   | { readonly kind: 'help'; readonly text: string }
   | { readonly kind: 'version' };
 
@@ -94,12 +93,7 @@ export function parseCommandLine(argv: readonly string[], env: Environment): Res
   if (values['help'] === true) return ok({ kind: 'help', text: helpText() });
   if (values['version'] === true) return ok({ kind: 'version' });
   const trailing = separator < 0 ? [] : argv.slice(separator + 1);
-  const [word, second, third] = positional;
-  if (separator < 0 && word === 'policy' && second === 'check') {
-    if (third === undefined || positional.length > 3)
-      return err(usage('usage: openshell-sandbox policy check FILE'));
-    return ok({ kind: 'policy-check', file: third });
-  }
+  const [word] = positional;
   if (doctor && word !== undefined) return err(usage(`doctor takes no argument ${word}`));
   const config = readConfig(values, doctor ? [] : [...positional, ...trailing], env);
   if (!config.ok) return config;

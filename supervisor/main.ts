@@ -1,9 +1,10 @@
-import { parseCommandLine, readTextFile } from './config.ts';
+import { readFileSync } from 'node:fs';
+import { runPolicyCommand } from './cli/policy-command.ts';
+import { parseCommandLine } from './config.ts';
 import { runDoctor } from './doctor.ts';
 import { Fault } from './fault.ts';
 import { takeHandover } from './handover.ts';
-import { describeFault } from './policy/fault.ts';
-import { parsePolicyYaml } from './policy/yaml.ts';
+import { err, ok } from './result.ts';
 import { runSupervisor } from './supervisor.ts';
 import { VERSION } from './version.ts';
 
@@ -12,7 +13,23 @@ function complain(message: string): void {
   process.stderr.write(`openshell-sandbox: ${message.replaceAll(/[\r\n]+/g, ' ')}\n`);
 }
 
+/** `policy …`: needs no launcher, no container and no configuration. */
+function policyCommand(argv: readonly string[]): number {
+  return runPolicyCommand(argv, {
+    read: (path) => {
+      try {
+        return ok(readFileSync(path === '-' ? 0 : path, 'utf8'));
+      } catch (error) {
+        return err(`cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    },
+    out: (text) => void process.stdout.write(text),
+    complain: (text) => void process.stderr.write(text),
+  });
+}
+
 async function main(): Promise<number> {
+  if (process.argv[2] === 'policy') return policyCommand(process.argv.slice(3));
   const handover = takeHandover();
   // The one secret among the variables comes by the pipe, because an environment can be looked at.
   const token = handover.ok ? handover.value.environment.get('OPENSHELL_SANDBOX_TOKEN') : undefined;
@@ -25,20 +42,6 @@ async function main(): Promise<number> {
     case 'version':
       process.stdout.write(`${VERSION}\n`);
       return 0;
-    case 'policy-check': {
-      const text = readTextFile(command.value.file, 'policy check');
-      if (!text.ok) throw text.error;
-      const parsed = parsePolicyYaml(text.value);
-      if (parsed.ok) {
-        process.stdout.write(`${command.value.file}: valid\n`);
-        return 0;
-      }
-      for (const fault of parsed.error) process.stdout.write(`${describeFault(fault)}\n`);
-      throw new Fault(
-        'policy',
-        `${command.value.file} has ${parsed.error.length} fault${parsed.error.length === 1 ? '' : 's'}`,
-      );
-    }
     case 'doctor':
       return runDoctor(command.value.config, command.value.json);
     case 'run':

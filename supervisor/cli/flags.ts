@@ -127,7 +127,7 @@ export function helpText(): string {
   return [
     'Usage: openshell-sandbox [flags] [--] [command…]',
     '       openshell-sandbox doctor [--json]',
-    '       openshell-sandbox policy check FILE',
+    '       openshell-sandbox policy check FILE | policy explain FILE --host … (policy --help)',
     '       openshell-sandbox probe | copy-self DEST',
     '',
     ...lines,

@@ -40,13 +40,6 @@ export function parsePolicyYaml(source: string): Result<PolicyDocument, readonly
   const lines = new LineCounter();
   const parsed = parseSyntax(source, lines);
   if (!parsed.ok) return parsed;
-  const { contents } = parsed.value;
-  const placed = (fault: PolicyFault): PolicyFault => {
-    const offset = offsetOf(contents, fault.at);
-    if (offset === undefined) return fault;
-    const { line, col } = lines.linePos(offset);
-    return { ...fault, line, column: col };
-  };
   let value: unknown;
   try {
     value = parsed.value.toJS({ maxAliasCount: 100 });
@@ -54,8 +47,24 @@ export function parsePolicyYaml(source: string): Result<PolicyDocument, readonly
     return err([faultAt([], error instanceof Error ? error.message : 'cannot be expanded')]);
   }
   const read = readValue(value);
-  return read.ok ? read : err(read.error.map(placed));
+  return read.ok ? read : err(read.error.map(placing(parsed.value, lines)));
 }
+
+/** Adds to faults, or warnings, where they stand in the text that the document was read from. */
+export function locateFaults(source: string, faults: readonly PolicyFault[]): readonly PolicyFault[] {
+  const lines = new LineCounter();
+  const parsed = parseSyntax(source, lines);
+  return parsed.ok ? faults.map(placing(parsed.value, lines)) : faults;
+}
+
+const placing =
+  ({ contents }: Document, lines: LineCounter) =>
+  (fault: PolicyFault): PolicyFault => {
+    const offset = offsetOf(contents, fault.at);
+    if (offset === undefined) return fault;
+    const { line, col } = lines.linePos(offset);
+    return { ...fault, line, column: col };
+  };
 
 function parseSyntax(source: string, lines: LineCounter): Result<Document, readonly PolicyFault[]> {
   const parsed = parseDocument(source, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
