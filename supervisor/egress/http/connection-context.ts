@@ -1,0 +1,66 @@
+import type { CallerIdentity, Grant, Intent } from '../../policy/intent.ts';
+import type { RequestDecision } from '../../policy/request.ts';
+import type { Field } from './fields.ts';
+import type { Upstream } from './upstream.ts';
+
+/** What happened to one request inside a connection. */
+export interface RequestEvent {
+  readonly outcome: 'allowed' | 'denied' | 'audited' | 'malformed' | 'failed';
+  readonly method: string;
+  /** Canonical, without its query. */
+  readonly path: string;
+  readonly policy: string;
+  readonly rule: string | undefined;
+  readonly reason: string | undefined;
+}
+
+/** A request that was allowed, on its way out. */
+export interface OutgoingHead {
+  readonly method: string;
+  readonly path: string;
+  readonly rawQuery: string | undefined;
+  readonly fields: readonly Field[];
+}
+
+/** An answer that is given instead of the server's. */
+export interface LocalAnswer {
+  readonly status: number;
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly headers?: readonly Field[];
+}
+
+/** What is known of a connection whose requests are looked at. */
+export interface ConnectionContext {
+  readonly intent: Intent;
+  readonly identity: CallerIdentity;
+  readonly grant: Grant;
+  readonly scheme: 'http' | 'https';
+  readonly upstream: Upstream;
+  /** Whether the policy that granted the connection is still the one in force. */
+  readonly current: () => boolean;
+  readonly observe: (event: RequestEvent) => void;
+  readonly bodies: BodyBudget;
+}
+
+export type Decided = RequestDecision;
+
+/** Bounds what all requests together hold in memory of their bodies, in bytes. */
+export class BodyBudget {
+  readonly #maxBytes: number;
+  #used = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Takes so many bytes, or none and says false. */
+  take(bytes: number): boolean {
+    if (this.#used + bytes > this.#maxBytes) return false;
+    this.#used += bytes;
+    return true;
+  }
+
+  give(bytes: number): void {
+    this.#used -= bytes;
+  }
+}

@@ -1,0 +1,126 @@
+import {
+  createServer as createHttp1,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import {
+  constants,
+  createServer as createHttp2,
+  type Http2Server,
+  type Http2Stream,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
+import { http1Exchange, http2Exchange } from './client-exchange.ts';
+import type { ConnectionContext } from './connection-context.ts';
+import { inspectExchange } from './inspection.ts';
+
+/** Of the head of a request, in bytes (contract.md, 13). */
+const MAX_HEAD_BYTES = 16 * 1024;
+const MAX_FIELDS = 200;
+const HEAD_MS = 15_000;
+const IDLE_BETWEEN_MS = 60_000;
+const MAX_STREAMS = 64;
+/** Of one HTTP/2 connection, in megabytes as Node counts it. */
+const MAX_SESSION_MB = 8;
+
+const INTERNAL_ERROR = constants.NGHTTP2_INTERNAL_ERROR;
+const isServerStream = (stream: Http2Stream): stream is ServerHttp2Stream => 'respond' in stream;
+
+/** Takes over an upgrade that a client asks for, with what has been read behind its head. */
+export type HandleUpgrade = (
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  context: ConnectionContext,
+) => void;
+
+/** Looks at every request of the connections that are given to it. */
+export interface InspectingServer {
+  serve(client: Socket, context: ConnectionContext): void;
+  close(): void;
+}
+
+/**
+ * HTTP/1.1 by Node's strict parser and HTTP/2 by nghttp2, on connections that are already there. What a parser refuses
+ * ends the connection without an answer (contract.md, 7.7): whoever sends it is not to learn how it was read.
+ */
+export function createInspectingServer(upgrade: HandleUpgrade): InspectingServer {
+  const contexts = new WeakMap<object, ConnectionContext>();
+  const contextOf = (socket: object): ConnectionContext | undefined => contexts.get(socket);
+
+  const handle = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
+    const context = contextOf(request.socket);
+    if (context === undefined) return void request.socket.destroy();
+    inspectExchange(http1Exchange(request, response, expectsContinue), context).catch(() =>
+      request.socket.destroy(),
+    );
+  };
+  const http1: Server = createHttp1(
+    {
+      maxHeaderSize: MAX_HEAD_BYTES,
+      headersTimeout: HEAD_MS,
+      requestTimeout: 0,
+      keepAliveTimeout: IDLE_BETWEEN_MS,
+      insecureHTTPParser: false,
+      requireHostHeader: true,
+      shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === 'websocket',
+    },
+    (request, response) => handle(request, response, false),
+  );
+  http1.maxHeadersCount = MAX_FIELDS;
+  http1.on('checkContinue', (request, response) => handle(request, response, true));
+  // Another expectation than 100-continue cannot be met (RFC 9110, 10.1.1).
+  http1.on('checkExpectation', (request) => request.socket.destroy());
+  http1.on('upgrade', (request, socket, head) => {
+    const context = contextOf(request.socket);
+    if (context === undefined) return void socket.destroy();
+    upgrade(request, socket, head, context);
+  });
+  http1.on('connect', (_request, socket) => socket.destroy());
+  http1.on('clientError', (_error, socket) => socket.destroy());
+  http1.on('dropRequest', (_request, socket) => socket.destroy());
+
+  const http2: Http2Server = createHttp2({
+    maxSessionMemory: MAX_SESSION_MB,
+    maxHeaderListPairs: MAX_FIELDS,
+    settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEAD_BYTES, enablePush: false },
+    unknownProtocolTimeout: 1,
+  });
+  http2.on('session', (session) => {
+    session.on('error', () => session.destroy());
+    session.on('frameError', () => undefined);
+    session.setTimeout(IDLE_BETWEEN_MS * 10, () => session.close());
+  });
+  http2.on('sessionError', () => undefined);
+  const sessions = new WeakMap<object, ConnectionContext>();
+  http2.on('stream', (stream, headers, flags, raw) => {
+    if (!isServerStream(stream)) return;
+    const context = stream.session === undefined ? undefined : sessions.get(stream.session);
+    if (context === undefined) return stream.close(INTERNAL_ERROR);
+    // END_STREAM on HEADERS: no body follows (RFC 9113, 6.2).
+    const endsAtOnce = (flags & 1) === 1;
+    inspectExchange(http2Exchange(stream, headers, raw, endsAtOnce), context).catch(() =>
+      stream.close(INTERNAL_ERROR),
+    );
+  });
+
+  return {
+    serve(client, context) {
+      contexts.set(client, context);
+      client.once('close', () => context.upstream.close());
+      if (client instanceof TLSSocket && client.alpnProtocol === 'h2') {
+        http2.once('session', (session) => sessions.set(session, context));
+        http2.emit('connection', client);
+      } else http1.emit('connection', client);
+    },
+    close() {
+      http1.closeAllConnections();
+      http1.close();
+      http2.close();
+    },
+  };
+}

@@ -1,0 +1,226 @@
+import { Readable } from 'node:stream';
+import { decideRequest } from '../../policy/request-decision.ts';
+import { type AdmittedTarget, admitTarget } from '../../policy/target.ts';
+import { parseAuthority } from '../authority.ts';
+import { bodyNeed, readWhole } from './body-facts.ts';
+import type { ClientExchange } from './client-exchange.ts';
+import type { ConnectionContext, LocalAnswer, RequestEvent } from './connection-context.ts';
+import { authorityMismatch, denialAnswer } from './denial.ts';
+import { endToEnd, type Field } from './fields.ts';
+import type { UpstreamRequest } from './upstream.ts';
+
+/** A request that may go out. */
+export interface Admitted {
+  readonly target: AdmittedTarget;
+  readonly fields: readonly Field[];
+  /** The body when it had to be read for the decision. */
+  readonly whole: Buffer | undefined;
+}
+
+/**
+ * Decides on one request of an inspected connection: what comes back may go out, and undefined says that the client
+ * has its answer already. What another parser could read in another way is broken off without one (contract.md, 7.7).
+ */
+export async function admitRequest(
+  client: ClientExchange,
+  context: ConnectionContext,
+): Promise<Admitted | undefined> {
+  const { grant, intent, identity, observe } = context;
+  const { method } = client;
+  const event = (
+    outcome: RequestEvent['outcome'],
+    path: string,
+    reason: string,
+    policy = grant.policy,
+    rule?: string,
+  ) => observe({ outcome, method, path, policy, rule, reason });
+  // Requests that were under way finish; the next one is of another policy (contract.md, 7.9).
+  if (!context.current()) {
+    client.abort();
+    return undefined;
+  }
+  const malformed = (reason: string): undefined => {
+    event('malformed', client.target.split('?', 1)[0]?.slice(0, 256) ?? '', reason);
+    client.abort();
+  };
+  if (!/^[A-Z][A-Z0-9_-]{0,31}$/.test(method) || method === 'CONNECT') return malformed('the method is none');
+  if (client.framing.kind === 'ambiguous') return malformed(client.framing.why);
+  if (!namesPlace(client.authority, context)) {
+    event('denied', '', 'the request names another host than its connection');
+    answer(client, authorityMismatch(client.authority, intent));
+    return undefined;
+  }
+  const admitted = admitTarget(grant, client.target);
+  if (!admitted.ok && admitted.error.kind === 'malformed') return malformed(admitted.error.reason);
+  if (!admitted.ok) {
+    const path = client.target.split('?', 1)[0] ?? '';
+    event('denied', path, admitted.error.reason);
+    answer(
+      client,
+      denialAnswer(
+        { policy: grant.policy, reason: admitted.error.reason },
+        { method, path },
+        intent,
+        identity,
+      ),
+    );
+    return undefined;
+  }
+  const target = admitted.value;
+  const fields = endToEnd(client.rawFields, client.connection).filter(
+    ([name]) => name.toLowerCase() !== 'expect',
+  );
+  const need = bodyNeed(target.endpoint, method, target, fields, client.framing.kind !== 'none');
+  let facts = need.kind === 'facts' ? need.facts : undefined;
+  let whole: Buffer | undefined;
+  if (need.kind === 'whole') {
+    const read = await readBody(client, context, need.maxBytes);
+    if (read === undefined) return undefined;
+    whole = read;
+    facts = need.facts(read);
+  }
+  const { path, query } = target;
+  const decision = decideRequest(grant, { method, path, query, body: facts ?? { kind: 'none' } });
+  const outcome = decision.kind === 'deny' ? 'denied' : decision.kind === 'audit' ? 'audited' : 'allowed';
+  event(outcome, path, decision.reason, decision.policy, decision.rule);
+  if (decision.kind === 'deny') {
+    answer(client, denialAnswer(decision, { method, path }, intent, identity));
+    return undefined;
+  }
+  return { target, fields, whole };
+}
+
+/** Reads a body that must be known whole; undefined when the client has been answered instead. */
+async function readBody(
+  client: ClientExchange,
+  context: ConnectionContext,
+  maxBytes: number,
+): Promise<Buffer | undefined> {
+  const tooLarge = (): void =>
+    answer(client, {
+      status: 413,
+      body: {
+        error: 'request_body_too_large',
+        detail: `a body of more than ${maxBytes} bytes cannot be inspected here; the endpoint's *_max_body_bytes says how much can`,
+      },
+    });
+  if (client.framing.kind === 'length' && client.framing.bytes > maxBytes) {
+    tooLarge();
+    return undefined;
+  }
+  const reserved = client.framing.kind === 'length' ? client.framing.bytes : maxBytes;
+  if (!context.bodies.take(reserved)) {
+    answer(client, {
+      status: 503,
+      body: { error: 'inspection_busy', detail: 'too many bodies are being inspected; try again' },
+    });
+    return undefined;
+  }
+  client.onClose(() => context.bodies.give(reserved));
+  client.sayContinue();
+  const read = await readWhole(client.body, maxBytes);
+  if (read === 'too-large') tooLarge();
+  if (read === 'aborted') client.abort();
+  return typeof read === 'string' ? undefined : read;
+}
+
+/** Whether Host or :authority is the place that the connection goes to; the port may be left out where it is the scheme's. */
+function namesPlace(authority: string | undefined, { intent, scheme }: ConnectionContext): boolean {
+  if (authority === undefined) return false;
+  const port = scheme === 'https' ? 443 : 80;
+  const parsed = parseAuthority(authority) ?? parseAuthority(`${authority}:${port}`);
+  return parsed !== undefined && parsed.host === intent.host && parsed.port === intent.port;
+}
+
+/** Handles one exchange from its request to the end of its response. */
+export async function inspectExchange(client: ClientExchange, context: ConnectionContext): Promise<void> {
+  const admitted = await admitRequest(client, context);
+  if (admitted === undefined) return;
+  const { target, fields, whole } = admitted;
+  let ended = false;
+  const exchange = context.upstream.send(outgoing(client, context, target, fields, whole), () =>
+    client.sayContinue(),
+  );
+  client.onClose(() => {
+    ended = true;
+    exchange.abort();
+  });
+  try {
+    const result = await exchange.answer;
+    // Only an upgrade that was asked for can be agreed to.
+    if (result.kind === 'upgraded') return client.abort();
+    const { response } = result;
+    client.relay(response, response.body, response.trailers);
+  } catch (error) {
+    if (ended) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    context.observe({
+      outcome: 'failed',
+      method: client.method,
+      path: target.path,
+      policy: context.grant.policy,
+      rule: undefined,
+      reason,
+    });
+    answer(client, {
+      status: 502,
+      body: {
+        error: 'upstream_unreachable',
+        detail: `${context.intent.host} ended without an answer: ${reason.slice(0, 200)}`,
+      },
+    });
+  }
+}
+
+function outgoing(
+  client: ClientExchange,
+  context: ConnectionContext,
+  target: AdmittedTarget,
+  fields: readonly Field[],
+  whole: Buffer | undefined,
+): UpstreamRequest {
+  const { framing } = client;
+  // A body that has been read needs no permission any more; and what was chunked has a length now.
+  const body =
+    whole !== undefined
+      ? { stream: Readable.from([whole], { objectMode: false }), bytes: whole.length }
+      : framing.kind === 'none' || framing.kind === 'ambiguous'
+        ? undefined
+        : { stream: client.body, bytes: framing.kind === 'length' ? framing.bytes : undefined };
+  return {
+    method: client.method,
+    target: target.rawQuery === undefined ? target.path : `${target.path}?${target.rawQuery}`,
+    authority: authorityOf(context),
+    fields,
+    body,
+    expectsContinue: client.expectsContinue && whole === undefined,
+    upgrade: undefined,
+  };
+}
+
+/** What Host and :authority say upstream: the place that was decided on, never what the client wrote. */
+export function authorityOf({ intent, scheme }: ConnectionContext): string {
+  const host = intent.host.includes(':') ? `[${intent.host}]` : intent.host;
+  return intent.port === (scheme === 'https' ? 443 : 80) ? host : `${host}:${intent.port}`;
+}
+
+/** Answers a request by ourselves, as JSON. */
+export function answer(client: ClientExchange, { status, body, headers = [] }: LocalAnswer): void {
+  client.answer(
+    {
+      status,
+      reason: REASONS[status] ?? 'Error',
+      fields: [['Content-Type', 'application/json'], ...headers],
+    },
+    JSON.stringify(body),
+  );
+}
+
+const REASONS: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  403: 'Forbidden',
+  413: 'Content Too Large',
+  500: 'Internal Server Error',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+};

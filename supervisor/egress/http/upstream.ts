@@ -1,0 +1,240 @@
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { type ClientHttp2Session, connect as http2Connect } from 'node:http2';
+import type { Socket } from 'node:net';
+import type { Duplex, Readable } from 'node:stream';
+import { TLSSocket } from 'node:tls';
+import type { Result } from '../../result.ts';
+import { endToEnd, type Field } from './fields.ts';
+
+/** A request as it goes out: decided on, rewritten, framed by us. */
+export interface UpstreamRequest {
+  readonly method: string;
+  /** Path and query. */
+  readonly target: string;
+  readonly authority: string;
+  readonly fields: readonly Field[];
+  /** Undefined without a body; a length of undefined is a body that ends when it ends. */
+  readonly body: { readonly stream: Readable; readonly bytes: number | undefined } | undefined;
+  /** Whether the client waits for 100 (Continue) before it sends the body. */
+  readonly expectsContinue: boolean;
+  /** The protocols of an upgrade, as the client wrote them. */
+  readonly upgrade: string | undefined;
+}
+
+export interface UpstreamResponse {
+  readonly status: number;
+  readonly reason: string;
+  readonly fields: readonly Field[];
+  readonly bytes: number | undefined;
+  readonly body: Readable;
+  /** Trailer fields; complete when the body has ended. */
+  readonly trailers: () => readonly Field[];
+}
+
+export type UpstreamAnswer =
+  | { readonly kind: 'response'; readonly response: UpstreamResponse }
+  /** The server took up another protocol. */
+  | {
+      readonly kind: 'upgraded';
+      readonly response: Pick<UpstreamResponse, 'status' | 'reason' | 'fields'>;
+      readonly socket: Duplex;
+      readonly head: Buffer;
+    };
+
+export interface Exchange {
+  /** Settles with the final response; rejects when there is none to be had. */
+  readonly answer: Promise<UpstreamAnswer>;
+  /** Gives the exchange up, so that the server sees an abort and no end. */
+  abort(): void;
+}
+
+export interface Upstream {
+  send(request: UpstreamRequest, onContinue: () => void): Exchange;
+  /** Ends idle connections now and busy ones with their exchange. */
+  close(): void;
+}
+
+/** Connections of one client's connection to its one destination. */
+export type OpenConnection = () => Promise<Result<Socket, string>>;
+
+const MAX_HEAD_BYTES = 64 * 1024;
+/** Requests of an HTTP/2 client may go out at once over so many HTTP/1.1 connections. */
+const MAX_CONNECTIONS = 8;
+
+/**
+ * Requests to the destination of one granted connection. The first connection decides the version: HTTP/2 when its
+ * TLS negotiated that, else HTTP/1.1 with as many connections as the client's side has requests at a time, up to 8.
+ */
+export async function openUpstream(
+  open: OpenConnection,
+  concurrent: boolean,
+): Promise<Result<Upstream, string>> {
+  const first = await open();
+  if (!first.ok) return first;
+  const socket = first.value;
+  if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2')
+    return { ok: true, value: http2Upstream(socket) };
+  return { ok: true, value: http1Upstream(socket, open, concurrent ? MAX_CONNECTIONS : 1) };
+}
+
+function http1Upstream(first: Socket, open: OpenConnection, maxSockets: number): Upstream {
+  let spare: Socket | undefined = first;
+  const agent = new Agent({ keepAlive: true, maxSockets, maxFreeSockets: maxSockets, scheduling: 'fifo' });
+  agent.createConnection = (_options, callback) => {
+    const ready = spare;
+    spare = undefined;
+    if (ready !== undefined && !ready.destroyed) return ready;
+    open().then(
+      (dialled) => {
+        if (dialled.ok) callback?.(null, dialled.value);
+        else callback?.(new Error(dialled.error), undefined as unknown as Duplex);
+      },
+      (error: Error) => callback?.(error, undefined as unknown as Duplex),
+    );
+    return undefined as unknown as Duplex;
+  };
+  // The agent names sockets by host and port; all of ours go to one place.
+  const place = { host: 'upstream', port: 1 };
+
+  const exchange = (message: UpstreamRequest, onContinue: () => void): Exchange => {
+    const headers: string[] = ['Host', message.authority];
+    for (const [name, value] of message.fields) headers.push(name, value);
+    if (message.body !== undefined)
+      if (message.body.bytes === undefined) headers.push('Transfer-Encoding', 'chunked');
+      else headers.push('Content-Length', String(message.body.bytes));
+    if (message.expectsContinue) headers.push('Expect', '100-continue');
+    if (message.upgrade === undefined) headers.push('Connection', 'keep-alive');
+    else headers.push('Connection', 'Upgrade', 'Upgrade', message.upgrade);
+    const outgoing = httpRequest({
+      ...place,
+      agent,
+      method: message.method,
+      path: message.target,
+      headers: headers as unknown as Record<string, string>,
+      setHost: false,
+      maxHeaderSize: MAX_HEAD_BYTES,
+      insecureHTTPParser: false,
+    });
+    const answer = new Promise<UpstreamAnswer>((resolve, reject) => {
+      outgoing.once('error', reject);
+      outgoing.once('close', () => reject(new Error('the server ended without an answer')));
+      outgoing.once('continue', onContinue);
+      outgoing.once('response', (incoming) => resolve({ kind: 'response', response: responseOf(incoming) }));
+      outgoing.once('upgrade', (incoming, socket, head) => {
+        const { status, reason, fields } = responseOf(incoming);
+        resolve({ kind: 'upgraded', response: { status, reason, fields }, socket, head });
+      });
+    });
+    outgoing.on('error', () => undefined);
+    if (message.body === undefined) outgoing.end();
+    else {
+      message.body.stream.once('error', () => outgoing.destroy());
+      message.body.stream.once('aborted', () => outgoing.destroy());
+      message.body.stream.pipe(outgoing);
+    }
+    return {
+      answer,
+      abort: () => void outgoing.destroy(),
+    };
+  };
+
+  return {
+    send(message, onContinue) {
+      const first = exchange(message, onContinue);
+      // The server may close an idle connection just when a request is sent on it (RFC 9110, 9.2.2): what has no body
+      // and changes nothing is sent once more.
+      const repeatable = message.body === undefined && ['GET', 'HEAD', 'OPTIONS'].includes(message.method);
+      if (!repeatable || message.upgrade !== undefined) return first;
+      let current = first;
+      let aborted = false;
+      const answer = first.answer.catch((error: NodeJS.ErrnoException) => {
+        if (aborted || !['ECONNRESET', 'EPIPE'].includes(error.code ?? '')) throw error;
+        current = exchange(message, onContinue);
+        return current.answer;
+      });
+      return {
+        answer,
+        abort() {
+          aborted = true;
+          current.abort();
+        },
+      };
+    },
+    close() {
+      spare?.destroy();
+      agent.destroy();
+    },
+  };
+}
+
+function responseOf(incoming: IncomingMessage): UpstreamResponse {
+  const length = incoming.headers['content-length'];
+  return {
+    status: incoming.statusCode ?? 502,
+    reason: incoming.statusMessage ?? '',
+    fields: endToEnd(incoming.rawHeaders, incoming.headers.connection),
+    bytes: length === undefined ? undefined : Number(length),
+    body: incoming,
+    trailers: () => endToEnd(incoming.rawTrailers, undefined),
+  };
+}
+
+function http2Upstream(socket: TLSSocket): Upstream {
+  const session: ClientHttp2Session = http2Connect('https://upstream', {
+    createConnection: () => socket,
+    settings: { enablePush: false },
+    maxSessionMemory: 16,
+  });
+  session.on('error', () => session.destroy());
+  return {
+    send(message) {
+      const headers: Record<string, string | string[]> = {
+        ':method': message.method,
+        ':path': message.target,
+        ':scheme': 'https',
+        ':authority': message.authority,
+      };
+      for (const [name, value] of message.fields) {
+        const key = name.toLowerCase();
+        const before = headers[key];
+        headers[key] =
+          before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value];
+      }
+      if (message.body?.bytes !== undefined) headers['content-length'] = String(message.body.bytes);
+      const stream = session.request(headers, { endStream: message.body === undefined });
+      let trailers: readonly Field[] = [];
+      stream.on('error', () => undefined);
+      stream.once('trailers', (_headers, _flags, raw) => {
+        trailers = endToEnd(raw ?? [], undefined);
+      });
+      const answer = new Promise<UpstreamAnswer>((resolve, reject) => {
+        stream.once('error', reject);
+        stream.once('close', () => reject(new Error('the server ended the stream without an answer')));
+        stream.once('response', (fields, _flags, raw) => {
+          const length = fields['content-length'];
+          resolve({
+            kind: 'response',
+            response: {
+              status: fields[':status'] ?? 502,
+              reason: '',
+              fields: endToEnd(raw ?? [], undefined),
+              bytes: length === undefined ? undefined : Number(length),
+              body: stream,
+              trailers: () => trailers,
+            },
+          });
+        });
+      });
+      if (message.body !== undefined) {
+        message.body.stream.once('error', () => stream.close(8));
+        message.body.stream.once('aborted', () => stream.close(8));
+        message.body.stream.pipe(stream);
+      }
+      // 8 is CANCEL (RFC 9113, 7).
+      return { answer, abort: () => stream.close(8) };
+    },
+    close() {
+      session.close();
+    },
+  };
+}

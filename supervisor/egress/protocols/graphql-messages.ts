@@ -1,0 +1,46 @@
+import type { BodyFacts } from '../../policy/request.ts';
+import { operationOf } from './graphql.ts';
+import { repeatedMember } from './json-rpc.ts';
+
+/** Messages of graphql-transport-ws and of the older graphql-ws that execute nothing. */
+const HARMLESS: ReadonlySet<string> = new Set([
+  'connection_init',
+  'connection_terminate',
+  'ping',
+  'pong',
+  'complete',
+  'stop',
+]);
+const DECISIVE = new Set([
+  'type',
+  'payload',
+  'query',
+  'operationName',
+  'extensions',
+  'sha256Hash',
+  'id',
+  'documentId',
+  'queryId',
+]);
+
+/** What a client's text message on a GraphQL WebSocket would execute; undefined when that is nothing. */
+export function graphqlMessage(text: string): BodyFacts | undefined {
+  const malformed = (error: string): BodyFacts => ({ kind: 'malformed', error });
+  const repeated = repeatedMember(text, DECISIVE);
+  if (repeated !== undefined) return malformed(repeated);
+  let message: unknown;
+  try {
+    message = JSON.parse(text);
+  } catch {
+    return malformed('the message is not JSON');
+  }
+  if (typeof message !== 'object' || message === null || Array.isArray(message))
+    return malformed('the message is no object');
+  const { type, payload } = message as Readonly<Record<string, unknown>>;
+  if (typeof type !== 'string') return malformed('the message has no type');
+  if (HARMLESS.has(type)) return undefined;
+  if (type !== 'subscribe' && type !== 'start')
+    return malformed(`messages of the type ${type.slice(0, 40)} are not known`);
+  const operation = operationOf(payload);
+  return typeof operation === 'string' ? malformed(operation) : { kind: 'graphql', operations: [operation] };
+}

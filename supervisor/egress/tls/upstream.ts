@@ -1,0 +1,53 @@
+import { isIP, type Socket } from 'node:net';
+import { connect, createSecureContext, rootCertificates, type SecureContext, type TLSSocket } from 'node:tls';
+import { err, ok, type Result } from '../../result.ts';
+
+const HANDSHAKE_MS = 10_000;
+
+/** What upstream servers are verified against: the roots that Node brings, and the operator's. Never the image's. */
+export function upstreamTrust(operatorRoots: string | undefined): SecureContext {
+  return createSecureContext({
+    ca: [...rootCertificates, ...(operatorRoots === undefined ? [] : [operatorRoots])],
+    minVersion: 'TLSv1.2',
+  });
+}
+
+/**
+ * Speaks TLS over a dialled socket and verifies the server against `host`; there is no way to leave that out.
+ * On failure the socket is gone, and the error says why in a few words.
+ */
+export function connectTls(
+  socket: Socket,
+  host: string,
+  trust: SecureContext,
+  protocols: readonly string[],
+): Promise<Result<TLSSocket, string>> {
+  return new Promise((resolve) => {
+    const secured = connect({
+      socket,
+      secureContext: trust,
+      ALPNProtocols: [...protocols],
+      host,
+      // A server name is a DNS name (RFC 6066, 3); an address is verified by `host`.
+      ...(isIP(host) === 0 ? { servername: host } : {}),
+      rejectUnauthorized: true,
+    });
+    const timer = setTimeout(() => secured.destroy(new Error('the TLS handshake timed out')), HANDSHAKE_MS);
+    const failed = (error: Error): void => {
+      clearTimeout(timer);
+      secured.destroy();
+      socket.destroy();
+      const code = 'code' in error ? ` (${String(error.code)})` : '';
+      resolve(err(`TLS with ${host}: ${error.message.split('\n', 1)[0]?.slice(0, 200)}${code}`));
+    };
+    secured.once('error', failed);
+    secured.once('close', () => failed(new Error('the server closed the connection during the handshake')));
+    secured.once('secureConnect', () => {
+      clearTimeout(timer);
+      secured.removeAllListeners('error');
+      secured.removeAllListeners('close');
+      secured.on('error', () => secured.destroy());
+      resolve(ok(secured));
+    });
+  });
+}
