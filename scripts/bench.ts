@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { within } from './bench/bounded.ts';
 import { buffer } from './bench/buffer.ts';
+import { decisions } from './bench/decisions.ts';
 import { egress } from './bench/egress.ts';
 import { files } from './bench/files.ts';
 import { link } from './bench/link.ts';
@@ -30,6 +31,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
   memory,
   link,
   buffer,
+  decisions,
   egress,
   spawn,
   sockets,

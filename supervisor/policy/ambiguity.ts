@@ -1,65 +1,106 @@
 import type { Endpoint, PolicyDocument } from './document.ts';
 import { faultAt, type Place, type PolicyFault, placeText } from './fault.ts';
-import { hostsOverlap, isHostGlob, normalizeHost } from './host-pattern.ts';
+import { hostsOverlap, isHostGlob, literalSuffix, normalizeHost, parentSuffix } from './host-pattern.ts';
 import { scopesOverlap } from './matchers.ts';
 import { hasGraphqlMessages } from './operation.ts';
 
 interface Placed {
   readonly endpoint: Endpoint;
   readonly at: Place;
-  readonly order: number;
+  /** Lower case. */
   readonly host: string;
+  readonly suffix: string;
+  /** Equal for endpoints that differ in nothing that may conflict. */
+  readonly traits: string;
 }
 
 /**
  * Endpoints that cover the same host and port must agree on what is done with a connection, and those
  * that are equally specific about the path on what is done with a request (contract.md, 7.2): otherwise
- * their order would decide.
+ * their order would decide. Each endpoint is said to differ from one other at most.
  */
 export function findAmbiguities(document: PolicyDocument): readonly PolicyFault[] {
-  let order = 0;
-  const all: Placed[] = Object.entries(document.networkPolicies).flatMap(([key, rule]) =>
-    rule.endpoints.map((endpoint, index) => ({
-      endpoint,
-      at: ['network_policies', key, 'endpoints', index],
-      order: order++,
-      host: normalizeHost(endpoint.host),
-    })),
-  );
-  const faults = new Map<Placed, PolicyFault>();
-  for (const [first, second] of overlapping(all)) {
-    const differs = conflicts(first.endpoint, second.endpoint);
-    if (differs.length > 0 && !faults.has(second))
-      faults.set(
-        second,
-        faultAt(
-          second.at,
-          `differs in ${differs.join(', ')} from ${placeText(first.at)}, which covers the same host and port`,
-        ),
-      );
-  }
-  return [...faults].sort(([a], [b]) => a.order - b.order).map(([, fault]) => fault);
+  const faults: PolicyFault[] = [];
+  const byPort = new Map<number, PortIndex>();
+  for (const [key, rule] of Object.entries(document.networkPolicies))
+    for (const [index, endpoint] of rule.endpoints.entries()) {
+      const at = ['network_policies', key, 'endpoints', index];
+      const host = normalizeHost(endpoint.host);
+      const placed = { endpoint, at, host, suffix: literalSuffix(host), traits: traitsOf(endpoint) };
+      let fault: PolicyFault | undefined;
+      for (const port of new Set(endpoint.ports)) {
+        const others = byPort.get(port) ?? new PortIndex();
+        byPort.set(port, others);
+        fault ??= firstConflict(placed, others.candidates(placed));
+        others.add(placed);
+      }
+      if (fault !== undefined) faults.push(fault);
+    }
+  return faults;
 }
 
-/** Pairs that share a port and some host, the earlier one first. Exact hosts are only compared with equals. */
-function* overlapping(all: readonly Placed[]): Generator<readonly [Placed, Placed]> {
-  const byPort = new Map<number, { exact: Map<string, Placed[]>; broad: Placed[] }>();
-  for (const placed of all)
-    for (const port of new Set(placed.endpoint.ports)) {
-      const others = byPort.get(port) ?? { exact: new Map<string, Placed[]>(), broad: [] };
-      byPort.set(port, others);
-      for (const other of others.broad) if (hostsOverlap(other.host, placed.host)) yield [other, placed];
-      if (placed.host !== '' && !isHostGlob(placed.host)) {
-        const same = others.exact.get(placed.host) ?? [];
-        for (const other of same) yield [other, placed];
-        others.exact.set(placed.host, same);
-        same.push(placed);
-      } else {
-        for (const [host, same] of others.exact)
-          if (hostsOverlap(host, placed.host)) for (const other of same) yield [other, placed];
-        others.broad.push(placed);
-      }
+function firstConflict(placed: Placed, others: Iterable<Placed>): PolicyFault | undefined {
+  for (const other of others) {
+    if (other.traits === placed.traits || !hostsOverlap(other.host, placed.host)) continue;
+    const differs = conflicts(other.endpoint, placed.endpoint);
+    if (differs.length === 0) continue;
+    const message = `differs in ${differs.join(', ')} from ${placeText(other.at)}, which covers the same host and port`;
+    return faultAt(placed.at, message);
+  }
+  return undefined;
+}
+
+/**
+ * The endpoints of one port, found by host without comparing all pairs. Of those with the same host and
+ * the same traits only the first is kept: what differs from one of them differs from all.
+ */
+class PortIndex {
+  readonly #seen = new Set<string>();
+  readonly #exact = new Map<string, Placed[]>();
+  /** Globs, and endpoints without a host, by their literal suffix. */
+  readonly #wild = new Map<string, Placed[]>();
+  /** All endpoints by every suffix that is shorter than their own. */
+  readonly #below = new Map<string, Placed[]>();
+
+  add(placed: Placed): void {
+    const identity = `${placed.host} ${placed.traits}`;
+    if (this.#seen.has(identity)) return;
+    this.#seen.add(identity);
+    push(isExact(placed) ? this.#exact : this.#wild, placed.suffix, placed);
+    for (let up = parentSuffix(placed.suffix); up !== undefined; up = parentSuffix(up))
+      push(this.#below, up, placed);
+  }
+
+  /** Those that may share a host: two patterns can only when the suffix of one ends in that of the other. */
+  *candidates(placed: Placed): Generator<Placed> {
+    if (isExact(placed)) yield* this.#exact.get(placed.host) ?? [];
+    else {
+      yield* this.#exact.get(placed.suffix) ?? [];
+      yield* this.#below.get(placed.suffix) ?? [];
     }
+    for (let up: string | undefined = placed.suffix; up !== undefined; up = parentSuffix(up))
+      yield* this.#wild.get(up) ?? [];
+  }
+}
+
+const isExact = ({ host }: Placed): boolean => host !== '' && !isHostGlob(host);
+
+function push(map: Map<string, Placed[]>, key: string, placed: Placed): void {
+  const listed = map.get(key);
+  if (listed === undefined) map.set(key, [placed]);
+  else listed.push(placed);
+}
+
+/** Everything that `conflicts` compares or depends on. */
+function traitsOf(endpoint: Endpoint): string {
+  const {
+    rules: _rules,
+    denyRules: _deny,
+    graphqlPersistedQueries: _saved,
+    ports: _ports,
+    ...rest
+  } = endpoint;
+  return JSON.stringify({ ...rest, host: '', access: '', messages: hasGraphqlMessages(endpoint) });
 }
 
 function conflicts(a: Endpoint, b: Endpoint): readonly string[] {

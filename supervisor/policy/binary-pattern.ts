@@ -18,8 +18,9 @@ export function compileBinaryPattern(pattern: string): Matcher {
 
 /** The binaries of a rule. */
 export interface BinarySet {
-  /** Whether the executable or one of its ancestors is among them. */
-  readonly matches: (identity: CallerIdentity) => boolean;
+  /** Paths as the kernel names them. */
+  readonly exact: ReadonlySet<string>;
+  readonly globs: readonly Matcher[];
 }
 
 /**
@@ -40,16 +41,22 @@ export function compileBinaries(
       if (target !== undefined) exact.add(target);
     }
   }
-  const matchesOne = (path: string): boolean => {
-    if (exact.has(path)) return true;
-    for (const glob of globs) if (glob(path)) return true;
-    return false;
-  };
-  return {
-    matches: ({ binary, ancestors }) => {
-      if (matchesOne(binary)) return true;
-      for (const ancestor of ancestors) if (matchesOne(ancestor)) return true;
-      return false;
-    },
-  };
+  return { exact, globs };
+}
+
+/** Whether a caller's executable, or one of its ancestors, is among the binaries. */
+export function namesCaller(binaries: BinarySet, { binary, ancestors }: CallerIdentity): boolean {
+  return namesPath(binaries, binary) || ancestors.some((ancestor) => namesPath(binaries, ancestor));
+}
+
+const namesPath = ({ exact, globs }: BinarySet, path: string): boolean =>
+  exact.has(path) || globs.some((matches) => matches(path));
+
+/** Whether one of the globs, rather than an exact path, names the caller. */
+export function globNamesCaller({ globs }: BinarySet, { binary, ancestors }: CallerIdentity): boolean {
+  for (const matches of globs) {
+    if (matches(binary)) return true;
+    for (const ancestor of ancestors) if (matches(ancestor)) return true;
+  }
+  return false;
 }

@@ -1,5 +1,7 @@
 import { disguisedAddress, parseIp } from './addresses.ts';
+import { namesCaller } from './binary-pattern.ts';
 import type { CompiledEndpoint, CompiledMiddleware, PolicyGeneration } from './compilation.ts';
+import type { EndpointGroup } from './endpoint-index.ts';
 import type { CallerIdentity, CredentialGuard, Decision, Denial, DestinationRule, Intent } from './intent.ts';
 
 type Active = PolicyGeneration & { readonly kind: 'active' };
@@ -19,28 +21,50 @@ export function decide(policy: PolicyGeneration, intent: Intent, identity: Calle
     );
 
   const granted: CompiledEndpoint[] = [];
-  const named: CompiledEndpoint[] = [];
-  const sort = (endpoint: CompiledEndpoint): void => {
-    const usable = policy.relaxedIdentity || endpoint.rule.binaries.matches(identity);
-    (usable ? granted : named).push(endpoint);
-  };
-  for (const endpoint of policy.endpoints.exact(intent.host, intent.port)) sort(endpoint);
-  if (parseIpQuickly(intent.host)) policy.endpoints.forEachHostless(intent.port, sort);
-  else
-    policy.endpoints.forEachPattern(intent.host, intent.port, (endpoint) => {
-      if (endpoint.matches(intent.host)) sort(endpoint);
-    });
-  if (granted.length === 0) return refuse(policy, intent, identity, named);
-  // Each of the lists that were walked is in the order of the rules; several together are not.
+  forEachGroup(policy, intent, (group, covers) => {
+    const from = granted.length;
+    if (policy.relaxedIdentity) granted.push(...group.all);
+    else group.collect(identity, granted);
+    if (covers !== undefined) keepFrom(granted, from, covers);
+  });
+  if (granted.length === 0) return refuse(policy, intent, identity);
   if (granted.length > 1) granted.sort(byPolicy);
   return grant(policy, intent, identity, granted);
+}
+
+type Covers = (endpoint: CompiledEndpoint) => boolean;
+
+/** Calls back with the groups that may cover an intent, and what tells which of their endpoints do. */
+function forEachGroup(
+  policy: Active,
+  { host, port }: Intent,
+  visit: (group: EndpointGroup, covers: Covers | undefined) => void,
+): void {
+  const exact = policy.endpoints.exact(host, port);
+  if (exact !== undefined) visit(exact, undefined);
+  if (isAddress(host)) {
+    // Wildcards stand for labels of names, never for parts of an address.
+    const hostless = policy.endpoints.hostless(port);
+    if (hostless !== undefined) visit(hostless, (endpoint) => endpoint.options.host === '');
+  } else
+    policy.endpoints.forEachWild(host, port, (group) => visit(group, (endpoint) => endpoint.matches(host)));
+}
+
+/** Drops, in place, what does not pass from an index on. */
+function keepFrom(list: CompiledEndpoint[], from: number, keep: Covers): void {
+  let kept = from;
+  for (let at = from; at < list.length; at++) {
+    const endpoint = list[at];
+    if (endpoint !== undefined && keep(endpoint)) list[kept++] = endpoint;
+  }
+  list.length = kept;
 }
 
 const byPolicy = (a: CompiledEndpoint, b: CompiledEndpoint): number =>
   a.policy < b.policy ? -1 : a.policy > b.policy ? 1 : 0;
 
-/** Wildcards stand for labels of names, never for parts of an address. */
-function parseIpQuickly(host: string): boolean {
+/** Told by the last character first: most names end in a letter. */
+function isAddress(host: string): boolean {
   const last = host.charCodeAt(host.length - 1);
   return ((last >= 48 && last <= 57) || host.includes(':')) && parseIp(host) !== undefined;
 }
@@ -88,7 +112,7 @@ function destinationOf(
     if (destination.kind === 'allowed-ips') return destination;
     if (destination.kind === 'literal') exact = destination;
     else if (destination.kind === 'exact-host' && exact === undefined)
-      if (policy.relaxedIdentity || rule.declaredBinaries.matches(identity)) exact = destination;
+      if (policy.relaxedIdentity || namesCaller(rule.declaredBinaries, identity)) exact = destination;
   }
   return exact ?? PUBLIC_ONLY;
 }
@@ -116,14 +140,13 @@ const denial = (policy: PolicyGeneration, reason: string, endpoint?: CompiledEnd
 /** How many things of a kind a reason lists: it is for a person to read. */
 const SHOWN = 4;
 
-function refuse(
-  policy: Active,
-  intent: Intent,
-  identity: CallerIdentity,
-  named: readonly CompiledEndpoint[],
-): Denial {
+function refuse(policy: Active, intent: Intent, identity: CallerIdentity): Denial {
+  const named: CompiledEndpoint[] = [];
+  forEachGroup(policy, intent, (group, covers) => {
+    for (const endpoint of group.all) if (covers?.(endpoint) ?? true) named.push(endpoint);
+  });
   const where = `${intent.host}:${intent.port}`;
-  const [first] = named.toSorted(byPolicy);
+  const [first] = named.sort(byPolicy);
   if (first === undefined) return denial(policy, `no rule names ${where}`);
   const rules = [...new Set(named.map((endpoint) => endpoint.policy))].sort();
   const which = rules.length === 1 ? `rule ${first.policy} names` : `rules ${listed(rules)} name`;

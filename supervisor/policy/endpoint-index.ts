@@ -1,59 +1,80 @@
+import { globNamesCaller } from './binary-pattern.ts';
 import type { CompiledEndpoint } from './compilation.ts';
+import { literalSuffix, parentSuffix } from './host-pattern.ts';
+import type { CallerIdentity } from './intent.ts';
 
-type ByPort = Map<number, CompiledEndpoint[]>;
+/** Endpoints of one host, or one wildcard's suffix, at one port, in the order that they were given in. */
+export class EndpointGroup {
+  readonly all: CompiledEndpoint[] = [];
+  readonly #byBinary = new Map<string, CompiledEndpoint[]>();
+  readonly #withGlobs: CompiledEndpoint[] = [];
 
-const NONE: readonly CompiledEndpoint[] = [];
+  add(endpoint: CompiledEndpoint): void {
+    this.all.push(endpoint);
+    const { exact, globs } = endpoint.rule.binaries;
+    for (const path of exact) {
+      const listed = this.#byBinary.get(path);
+      if (listed === undefined) this.#byBinary.set(path, [endpoint]);
+      else listed.push(endpoint);
+    }
+    if (globs.length > 0) this.#withGlobs.push(endpoint);
+  }
+
+  /** Adds the endpoints whose rule names the caller, each once, without looking at all of them. */
+  collect(identity: CallerIdentity, into: CompiledEndpoint[]): void {
+    this.#collectPath(identity.binary, into);
+    for (const ancestor of identity.ancestors) this.#collectPath(ancestor, into);
+    for (const endpoint of this.#withGlobs)
+      if (!into.includes(endpoint) && globNamesCaller(endpoint.rule.binaries, identity)) into.push(endpoint);
+  }
+
+  #collectPath(path: string, into: CompiledEndpoint[]): void {
+    const listed = this.#byBinary.get(path);
+    if (listed === undefined) return;
+    for (const endpoint of listed) if (!into.includes(endpoint)) into.push(endpoint);
+  }
+}
+
+type Groups = Map<string, Map<number, EndpointGroup>>;
 
 /**
  * Finds the endpoints that may cover a host and port without looking at all of them: by exact host, or by
  * the labels behind a glob's last wildcard.
  */
 export class EndpointIndex {
-  readonly #exact = new Map<string, ByPort>();
-  /** By what follows the last wildcard, without its dot; endpoints without a host are under the empty text. */
-  readonly #suffixes = new Map<string, ByPort>();
+  readonly #exact: Groups = new Map();
+  readonly #wild: Groups = new Map();
 
-  /** Keeps the order of the endpoints within each of the lists it gives. */
   constructor(endpoints: readonly CompiledEndpoint[]) {
     for (const endpoint of endpoints) {
-      const host = endpoint.options.host.toLowerCase().replace(/\.$/, '');
-      const [map, key] = endpoint.exact
-        ? [this.#exact, host]
-        : [this.#suffixes, host.slice(host.lastIndexOf('*') + 1).replace(/^[^.]*\.?/, '')];
-      const ports = map.get(key) ?? new Map<number, CompiledEndpoint[]>();
-      map.set(key, ports);
+      const groups = endpoint.exact ? this.#exact : this.#wild;
+      const suffix = literalSuffix(endpoint.options.host);
+      const ports = groups.get(suffix) ?? new Map<number, EndpointGroup>();
+      groups.set(suffix, ports);
       for (const port of new Set(endpoint.options.ports)) {
-        const listed = ports.get(port);
-        if (listed === undefined) ports.set(port, [endpoint]);
-        else listed.push(endpoint);
+        const group = ports.get(port) ?? new EndpointGroup();
+        ports.set(port, group);
+        group.add(endpoint);
       }
     }
   }
 
   /** Endpoints that name this host exactly. */
-  exact(host: string, port: number): readonly CompiledEndpoint[] {
-    return this.#exact.get(host)?.get(port) ?? NONE;
+  exact(host: string, port: number): EndpointGroup | undefined {
+    return this.#exact.get(host)?.get(port);
   }
 
-  /** Calls back with every endpoint that may cover the host by a glob, or covers every host. */
-  forEachPattern(host: string, port: number, visit: (endpoint: CompiledEndpoint) => void): void {
-    if (this.#suffixes.size === 0) return;
-    for (let at = -1; at < host.length; ) {
-      const dot = host.indexOf('.', at + 1);
-      this.#visit(dot < 0 ? '' : host.slice(dot + 1), port, visit);
-      if (dot < 0) return;
-      at = dot;
+  /** Calls back with every group whose globs may cover the host, the one without hosts included. */
+  forEachWild(host: string, port: number, visit: (group: EndpointGroup) => void): void {
+    if (this.#wild.size === 0) return;
+    for (let suffix = parentSuffix(host); suffix !== undefined; suffix = parentSuffix(suffix)) {
+      const group = this.#wild.get(suffix)?.get(port);
+      if (group !== undefined) visit(group);
     }
   }
 
-  /** Calls back with the endpoints that name no host: the only ones that an address may reach beside its own. */
-  forEachHostless(port: number, visit: (endpoint: CompiledEndpoint) => void): void {
-    this.#visit('', port, (endpoint) => {
-      if (endpoint.options.host === '') visit(endpoint);
-    });
-  }
-
-  #visit(suffix: string, port: number, visit: (endpoint: CompiledEndpoint) => void): void {
-    for (const endpoint of this.#suffixes.get(suffix)?.get(port) ?? NONE) visit(endpoint);
+  /** Endpoints that name no host, and globs that end in a wildcard. */
+  hostless(port: number): EndpointGroup | undefined {
+    return this.#wild.get('')?.get(port);
   }
 }

@@ -61,11 +61,28 @@ export function compileHostPattern(pattern: string): Matcher {
   return (host) => runProgram(program, host);
 }
 
+/** The labels behind a pattern's last wildcard; the whole of it when it has none. */
+export function literalSuffix(pattern: string): string {
+  const lower = normalizeHost(pattern);
+  const star = lower.lastIndexOf('*');
+  if (star < 0) return lower;
+  const dot = lower.indexOf('.', star);
+  return dot < 0 ? '' : lower.slice(dot + 1);
+}
+
+/** A suffix without its first label: `b.test` of `a.b.test`, the empty one of `test`, and of that none. */
+export function parentSuffix(suffix: string): string | undefined {
+  if (suffix === '') return undefined;
+  const dot = suffix.indexOf('.');
+  return dot < 0 ? '' : suffix.slice(dot + 1);
+}
+
 /** Whether some host is matched by both; an empty pattern is every host. */
 export function hostsOverlap(a: string, b: string): boolean {
   if (a === '' || b === '') return true;
   const [first, second] = [normalizeHost(a), normalizeHost(b)];
-  if (!isHostGlob(first) && !isHostGlob(second)) return first === second;
+  if (!isHostGlob(first)) return compileHostPattern(second)(first);
+  if (!isHostGlob(second)) return compileHostPattern(first)(second);
   return programsOverlap(hostProgram(first), hostProgram(second));
 }
 

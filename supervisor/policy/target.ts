@@ -17,6 +17,12 @@ export interface CanonicalTarget {
   readonly rewritten: boolean;
 }
 
+/** Visible ASCII but `#`. */
+const VISIBLE = /^[!"$-~]*$/;
+
+/** Most paths: slashes, and between them what needs no escape and is no dot segment. */
+const CANONICAL = /^(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9\-._~!$&'()*+,=:@]+)+\/?$/;
+
 /**
  * Brings a request target in origin form or absolute form into the one spelling that is decided on and
  * forwarded (contract.md, 7.7). The error says why it has none; such a request is not answered.
@@ -25,15 +31,13 @@ export function canonicalizeTarget(
   target: string,
   options: { readonly allowEncodedSlash: boolean },
 ): Result<CanonicalTarget, string> {
-  for (let at = 0; at < target.length; at++) {
-    const code = target.charCodeAt(at);
-    if (code <= 0x20 || code === 0x7f) return err('holds a control character or a blank');
-    if (code >= 0x80) return err('holds a character outside ASCII');
-  }
-  if (target.includes('#')) return err('holds a fragment');
+  if (!VISIBLE.test(target))
+    return err('holds a control character, a blank, a character outside ASCII or a fragment');
   const mark = target.indexOf('?');
   const before = mark < 0 ? target : target.slice(0, mark);
   const query = mark < 0 ? undefined : target.slice(mark + 1);
+  if (before.length <= MAX_PATH_BYTES && CANONICAL.test(before))
+    return ok({ path: before, query, rewritten: false });
   const raw = pathOf(before);
   if (raw === undefined) return err('is neither a path nor a URL');
   if (raw.length > MAX_PATH_BYTES) return err(`has a path of more than ${MAX_PATH_BYTES} bytes`);
@@ -127,6 +131,7 @@ export function parseQuery(raw: string | undefined): Result<QueryParameters, str
 }
 
 function decodeComponent(text: string): string | undefined {
+  if (!text.includes('%') && !text.includes('+')) return text;
   try {
     return decodeURIComponent(text.replaceAll('+', ' '));
   } catch {
