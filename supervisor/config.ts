@@ -53,6 +53,8 @@ export interface Config {
   readonly stateDir: string | undefined;
   readonly health: { readonly host: string; readonly port: number } | undefined;
   readonly proxyPort: number;
+  /** More roots that upstream servers may be verified against, in PEM. */
+  readonly upstreamCaFile: string | undefined;
   /** Whether the workload may connect to no port but the supervisor's. */
   readonly strictLoopback: boolean;
   /** Upper bound for Landlock's ABI; what the kernel has when absent. */
@@ -192,6 +194,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
             })
           : undefined,
         proxyPort: number('--proxy-port', get('proxy-port'), 3128, 1, 65_535),
+        upstreamCaFile: get('upstream-ca-file'),
         strictLoopback: values['strict-loopback'] === true,
         maxProcesses: bound('max-processes', 16, 4_194_304),
         maxOpenFiles: bound('max-open-files', 64, 1_048_576),

@@ -11,12 +11,14 @@ import { ok, type Result } from './result.ts';
 import { type Identity, resolveIdentity } from './workload/identity.ts';
 import { readAccounts } from './workload/workspace.ts';
 
-/** What the plan is made of beside the probe: the policy's files and what the pod's author asked for. */
+/** What the plan is made of beside the probe: the policy's files, those that we make `readable`, and what the pod's author asked for. */
 export function confinementInput(
   config: Config,
   document: PolicyDocument,
+  readable: readonly string[] = [],
 ): Result<Omit<PlanInput, 'probe'>, Fault> {
-  const files = filesystemRules(document, config.workdir, existsSync);
+  const asked = filesystemRules(document, config.workdir, existsSync);
+  const files = { ...asked, readOnly: [...asked.readOnly, ...readable] };
   const { token, tls } = config;
   const secrets = [
     token.kind === 'file' || token.kind === 'kubernetes' ? token.path : undefined,

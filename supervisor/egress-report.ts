@@ -35,6 +35,25 @@ export function reportEgress(logging: Logging, log: Logger, metrics: Metrics): (
           shorthand({ class: 'network', activity: 'OPEN', severity: 'info', action: 'ALLOWED', ...place }),
         );
       }
+      case 'request': {
+        const { identity, intent, request } = event;
+        metrics.requests.inc({ outcome: request.outcome });
+        const { method, path, policy, reason } = request;
+        const denied = request.outcome === 'denied' || request.outcome === 'malformed';
+        const process = { name: basename(identity.binary), pid: identity.pid };
+        return logging.ocsf(
+          shorthand({
+            class: 'http',
+            severity: denied ? 'medium' : request.outcome === 'audited' ? 'low' : 'info',
+            action: denied ? 'DENIED' : request.outcome === 'audited' ? 'OBSERVED' : 'ALLOWED',
+            method,
+            process,
+            url: `${intent.host}:${intent.port}${path}`,
+            policy,
+            reason,
+          }),
+        );
+      }
       case 'failed':
         metrics.decisions.inc({ decision: 'failed' });
         return log.warn('an allowed connection could not be made', {

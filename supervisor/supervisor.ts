@@ -10,7 +10,7 @@ import {
 import { createMemoryBuffer, DEFAULT_MAX_BYTES } from './buffer/memory-buffer.ts';
 import type { RecordBuffer } from './buffer/record-buffer.ts';
 import { systemClock } from './clock.ts';
-import type { Config } from './config.ts';
+import { type Config, readTextFile } from './config.ts';
 import { type Anchor, startAnchor } from './confinement/anchor.ts';
 import { isKeptOut } from './confinement/kept-out.ts';
 import { makeMissingPaths } from './confinement/missing-paths.ts';
@@ -22,6 +22,15 @@ import { confinementInput } from './confinement-input.ts';
 import { CallerIdentification } from './egress/identity/caller.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
 import { createResolver, type Resolve } from './egress/resolver.ts';
+import { createCertificateAuthority } from './egress/tls/certificate-authority.ts';
+import {
+  removeTrustFiles,
+  type TrustFiles,
+  trustVariables,
+  writeTrustFiles,
+} from './egress/tls/trust-files.ts';
+import { upstreamTrust } from './egress/tls/upstream.ts';
+import type { Interception } from './egress/tunnels.ts';
 import { reportEgress } from './egress-report.ts';
 import { Ending } from './ending.ts';
 import { reportEnforcement } from './enforcement-report.ts';
@@ -41,7 +50,7 @@ import { judgeAddress } from './policy/addresses.ts';
 import type { PolicyInForce } from './policy-in-force.ts';
 import { PolicySync } from './policy-sync.ts';
 import { readinessOf } from './readiness.ts';
-import type { Result } from './result.ts';
+import { ok, type Result } from './result.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
 import { VERSION } from './version.ts';
 import { workloadEnvironment } from './workload/environment.ts';
@@ -95,6 +104,8 @@ class Supervisor {
   #main: MainProcess | undefined;
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
+  #interception: Interception | undefined;
+  #trustFiles: TrustFiles | undefined;
   #running = false;
   #pendingSignal: NodeJS.Signals | undefined;
 
@@ -147,6 +158,7 @@ class Supervisor {
     );
     this.#policy = initial.policy;
     this.#metrics.policyGeneration.set(initial.policy.generation);
+    await this.#prepareInterception();
     const plan = await this.#planConfinement(initial.policy);
     this.#startPolicySync(initial, plan, lastGood);
     const anchor = await this.#startAnchor(plan, handover.fenceFd);
@@ -174,8 +186,7 @@ class Supervisor {
               inherited: handover.environment,
               user: config.userEnvironment,
               proxy: `${PROXY_HOST}:${config.proxyPort}`,
-              caFile: undefined,
-              caBundle: undefined,
+              trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
               home: config.workdir,
               tty: config.main.tty,
             }),
@@ -318,7 +329,8 @@ class Supervisor {
   async #planConfinement(policy: PolicyInForce): Promise<ConfinementPlan> {
     const { config } = { config: this.#config };
     const probe = this.#need('probe the kernel', await runProbe(config.launcher));
-    const input = this.#need('confine the workload', confinementInput(config, policy.document));
+    const readable = this.#trustFiles === undefined ? [] : [this.#trustFiles.directory];
+    const input = this.#need('confine the workload', confinementInput(config, policy.document, readable));
     const plan = this.#need('confine the workload', planConfinement({ probe, ...input }));
     this.#plan = plan;
     if (plan.identity !== undefined)
@@ -334,6 +346,20 @@ class Supervisor {
     const owned = plan.fence.kind === 'namespace' && plan.fence.user;
     if (plan.identity !== undefined && !owned) this.#privileges = actAs(plan.identity, effectiveIds());
     return plan;
+  }
+
+  /** The CA of this sandbox. Where its certificate can be written nowhere, TLS is not terminated, and refused where it must be. */
+  async #prepareInterception(): Promise<void> {
+    const roots = this.#need('read the upstream roots', operatorRoots(this.#config.upstreamCaFile));
+    const authority = await createCertificateAuthority(Date.now);
+    const written = writeTrustFiles(authority.certificate);
+    if (!written.ok) {
+      this.#log.warn(`${written.error}: endpoints that ask for inspection are refused over TLS`);
+      return;
+    }
+    this.#trustFiles = written.value;
+    this.#undo.push(() => removeTrustFiles(written.value));
+    this.#interception = { authority, trust: upstreamTrust(roots) };
   }
 
   async #startAnchor(plan: ConfinementPlan, fenceFd: number): Promise<Anchor | undefined> {
@@ -368,6 +394,7 @@ class Supervisor {
         judgeAddress,
         generation: () => policy.generation,
         resolve: this.#resolve,
+        ...(this.#interception === undefined ? {} : { interception: this.#interception }),
         observe: reportEgress(this.#logging, this.#logging.logger('egress'), this.#metrics),
       }),
     );
@@ -488,6 +515,10 @@ function effectiveIds(): EffectiveIds {
   const { setegid, seteuid } = process;
   if (setegid === undefined || seteuid === undefined) throw new Error('this platform has no user ids');
   return { setegid: setegid.bind(process), seteuid: seteuid.bind(process) };
+}
+
+function operatorRoots(path: string | undefined): Result<string | undefined, Fault> {
+  return path === undefined ? ok(undefined) : readTextFile(path, '--upstream-ca-file');
 }
 
 function canonical(path: string): string {

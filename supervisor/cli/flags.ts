@@ -28,6 +28,7 @@ const FLAGS = {
   'health-port': text('port of the health server'),
   'health-host': text('address of the health server'),
   'proxy-port': text('port of the proxy on 127.0.0.1'),
+  'upstream-ca-file': text('PEM file of roots that upstream servers are verified against, beside Node’s'),
   'strict-loopback': flag('let the workload connect to the proxy’s port and to no other'),
   'landlock-abi-max': text(
     'use no Landlock feature newer than this ABI, as an older kernel would; 0 uses none',

@@ -1,4 +1,5 @@
 import type { CallerIdentity, Intent } from '../policy/intent.ts';
+import type { RequestEvent } from './http/connection-context.ts';
 
 /** Where in the pipeline a connection was refused; the names are the contract's denial stages. */
 export type DenialStage =
@@ -17,6 +18,13 @@ export type EgressEvent =
       readonly identity: CallerIdentity | undefined;
       readonly policy: string | undefined;
       readonly reason: string;
+    }
+  /** One request inside a connection that is looked at. */
+  | {
+      readonly kind: 'request';
+      readonly intent: Intent;
+      readonly identity: CallerIdentity;
+      readonly request: RequestEvent;
     }
   | {
       readonly kind: 'opened';

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
-import type { CallerIdentity, Decision, Intent } from '../policy/intent.ts';
+import type { CallerIdentity, Decision, Grant, Intent } from '../policy/intent.ts';
 import { err, ok, type Result } from '../result.ts';
 import { dial, type JudgeAddress, planDestination } from './destination.ts';
 import type { DenialStage, EgressObserver } from './events.ts';
@@ -23,8 +23,12 @@ export interface PipelineOptions {
 
 /** An upstream connection that policy has granted. */
 export interface Granted {
+  readonly intent: Intent;
+  readonly identity: CallerIdentity;
+  readonly grant: Grant;
   readonly upstream: Socket;
-  readonly generation: number;
+  /** Another connection to the same place, at the addresses that were judged; none under a newer policy. */
+  readonly redial: () => Promise<Result<Socket, string>>;
 }
 
 /** intent → caller → decision → destination → dial: the one way out, whatever adapter asks. */
@@ -58,13 +62,13 @@ export class EgressPipeline {
     const identity = caller.value;
     const decision = authorize(intent, identity);
     if (decision.kind === 'deny') return denied(intent.via, identity, decision.policy, decision.reason);
-    if (decision.inspect)
+    if (decision.credentials === 'refuse')
       return denied(
-        `${intent.via}-l7-parse-rejection`,
+        intent.via,
         identity,
         decision.policy,
-        'the endpoint asks for request inspection, which this version does not have; use protocol tcp or none to allow it whole',
-        'unsupported_l7_protocol',
+        'credentials travel to this endpoint, and tls: skip lets nobody look at them; use allow_uninspected_credentials to accept that',
+        'uninspected_credentials',
       );
     const planned = await planDestination(
       intent.host,
@@ -88,7 +92,11 @@ export class EgressPipeline {
     }
     const address = dialled.value.remoteAddress ?? '';
     observe({ kind: 'opened', intent, identity, policy: decision.policy, address });
-    return ok({ upstream: dialled.value, generation: decision.generation });
+    const redial = async (): Promise<Result<Socket, string>> =>
+      generation() === decision.generation
+        ? dial(planned.value, intent.port)
+        : err('the policy changed meanwhile');
+    return ok({ intent, identity, grant: decision, upstream: dialled.value, redial });
   }
 
   #failed(

@@ -1,23 +1,20 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo, Server as ListeningServer, Socket } from 'node:net';
 import { Fault } from '../fault.ts';
-import type { Intent } from '../policy/intent.ts';
 import { err, ok, type Result } from '../result.ts';
 import { handleConnect } from './adapters/connect.ts';
 import { handleForward } from './adapters/forward.ts';
 import { EgressPipeline, type PipelineOptions } from './pipeline.ts';
-import { abortRelay, relay } from './relay.ts';
 import { answerText } from './responses.ts';
+import { type TunnelOptions, Tunnels } from './tunnels.ts';
 
-export interface ExplicitProxyOptions extends PipelineOptions {
+export interface ExplicitProxyOptions extends PipelineOptions, TunnelOptions {
   readonly host: string;
   readonly port: number;
   /** Listens already, where this process cannot; else one is made on `host` and `port`. */
   readonly listener?: ListeningServer;
   /** At most so many connections at once (default 1024); the next one is answered 503. */
   readonly maxConnections?: number;
-  /** A tunnel without a byte either way for so long is closed; one hour by default. */
-  readonly idleMs?: number;
 }
 
 /** A running proxy. */
@@ -35,12 +32,6 @@ export interface ExplicitProxy {
 
 const MAX_HEAD_BYTES = 8192;
 const HEAD_TIMEOUT_MS = 15_000;
-const DEFAULT_IDLE_MS = 3_600_000;
-
-interface Open {
-  readonly generation: number;
-  readonly destroy: () => void;
-}
 
 /**
  * Starts the explicit proxy (CONNECT and absolute-form HTTP) on a loopback address. Fails with a Fault of
@@ -50,20 +41,9 @@ export async function startExplicitProxy(
   options: ExplicitProxyOptions,
 ): Promise<Result<ExplicitProxy, Fault>> {
   const pipeline = new EgressPipeline(options);
-  const open = new Set<Open>();
   const sockets = new Set<Socket>();
   const limit = options.maxConnections ?? 1024;
-
-  const tunnel = (intent: Intent, client: Socket, upstream: Socket, generation: number): void => {
-    const startedAt = options.clock.monotonic();
-    const entry: Open = { generation, destroy: () => abortRelay(client, upstream) };
-    open.add(entry);
-    relay(client, upstream, options.idleMs ?? DEFAULT_IDLE_MS, (totals) => {
-      open.delete(entry);
-      const durationMs = Math.round(options.clock.monotonic() - startedAt);
-      options.observe({ kind: 'closed', intent, ...totals, durationMs });
-    });
-  };
+  const tunnels = new Tunnels(options);
 
   // One request a connection: what follows the first one could be meant for another pair of eyes.
   const used = new WeakSet<object>();
@@ -80,7 +60,7 @@ export async function startExplicitProxy(
       if (used.has(request.socket)) return;
       used.add(request.socket);
       const startedAt = options.clock.monotonic();
-      handleForward(request, response, pipeline, (intent, totals) => {
+      handleForward(request, response, pipeline, tunnels, false, (intent, totals) => {
         const durationMs = Math.round(options.clock.monotonic() - startedAt);
         options.observe({ kind: 'closed', intent, ...totals, durationMs });
       }).catch(() => request.socket.destroy());
@@ -89,7 +69,7 @@ export async function startExplicitProxy(
   server.on('connect', (request, socket, head: Buffer) => {
     if (used.has(socket)) return void socket.destroy();
     used.add(socket);
-    handleConnect(request, socket as Socket, head, pipeline, tunnel).catch(() => socket.destroy());
+    handleConnect(request, socket as Socket, head, pipeline, tunnels).catch(() => socket.destroy());
   });
   server.on('connection', (socket: Socket) => {
     if (sockets.size >= limit) {
@@ -133,12 +113,11 @@ export async function startExplicitProxy(
     host: options.host,
     port: address.port,
     openConnections: () => sockets.size,
-    closeStale(generation) {
-      for (const entry of [...open]) if (entry.generation < generation) entry.destroy();
-    },
+    closeStale: (generation) => tunnels.closeStale(generation),
     async stop() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const socket of sockets) socket.destroy();
+      tunnels.close();
       await closed;
     },
   });

@@ -24,6 +24,7 @@ export function createMetrics(version: string) {
     heartbeats: counter('heartbeats_sent_total', 'Heartbeats sent to the gateway.'),
     decisions: counter('egress_decisions_total', 'Connections of the workload by outcome.', ['decision']),
     denials: counter('egress_denials_total', 'Denied connections by stage.', ['stage']),
+    requests: counter('egress_requests_total', 'Inspected requests of the workload by outcome.', ['outcome']),
     openConnections: gauge('egress_open_connections', 'Connections to the proxy that are open.'),
     bytes: counter('egress_bytes_total', 'Bytes relayed, seen from the workload.', ['direction']),
     policyGeneration: gauge('policy_generation', 'Counter of the policy in force.'),

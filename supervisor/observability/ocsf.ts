@@ -24,6 +24,17 @@ export type OcsfEvent =
       readonly reason: string | undefined;
     }
   | {
+      readonly class: 'http';
+      readonly severity: Severity;
+      readonly action: 'ALLOWED' | 'DENIED' | 'OBSERVED';
+      readonly method: string;
+      readonly process: { readonly name: string; readonly pid: number };
+      /** Without its query, which may hold what nobody is to read. */
+      readonly url: string;
+      readonly policy: string | undefined;
+      readonly reason: string | undefined;
+    }
+  | {
       readonly class: 'process';
       readonly activity: 'LAUNCH' | 'TERMINATE';
       readonly severity: Severity;
@@ -63,6 +74,11 @@ export function shorthand(event: OcsfEvent): string {
           : '';
       const engine = ` [policy:${word(event.policy ?? '-')} engine:${word(event.engine)}]`;
       return `NET:${event.activity} ${tag} ${event.action} ${process} -> ${event.host}:${event.port}${engine}${reason}`;
+    }
+    case 'http': {
+      const { method, action, process, url, policy, reason } = event;
+      const why = action === 'DENIED' && reason !== undefined ? ` [reason:${cut(reason, MAX_REASON)}]` : '';
+      return `HTTP:${word(method)} ${tag} ${action} ${process.name}(${process.pid}) -> ${word(method)} ${word(url)} [policy:${word(policy ?? '-')} engine:l7]${why}`;
     }
     case 'process': {
       const exit = event.exitCode === undefined ? '' : ` [exit:${event.exitCode}]`;

@@ -36,9 +36,8 @@ export interface WorkloadEnvironmentInput {
   readonly user: ReadonlyMap<string, string>;
   /** Where the explicit proxy listens: `127.0.0.1:3128`. */
   readonly proxy: string;
-  /** The CA files that clients are to trust, once TLS is terminated. */
-  readonly caFile: string | undefined;
-  readonly caBundle: string | undefined;
+  /** Variables that name the files which clients are to trust; none where TLS is not terminated. */
+  readonly trust: Readonly<Record<string, string>>;
   readonly home: string | undefined;
   readonly tty: boolean;
 }
@@ -68,10 +67,6 @@ export function workloadEnvironment(input: WorkloadEnvironmentInput): ReadonlyMa
   environment.set('NO_PROXY', '127.0.0.1,localhost,::1');
   environment.set('no_proxy', '127.0.0.1,localhost,::1');
   environment.set('NODE_USE_ENV_PROXY', '1');
-  if (input.caFile !== undefined)
-    for (const name of ['NODE_EXTRA_CA_CERTS', 'DENO_CERT']) environment.set(name, input.caFile);
-  if (input.caBundle !== undefined)
-    for (const name of ['SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE', 'GIT_SSL_CAINFO'])
-      environment.set(name, input.caBundle);
+  for (const [name, file] of Object.entries(input.trust)) environment.set(name, file);
   return environment;
 }

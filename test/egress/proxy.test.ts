@@ -58,12 +58,16 @@ describe('CONNECT', () => {
     expect([asked, upstream.connections()]).toEqual([[], []]);
   });
 
-  test('refuses an endpoint that asks for inspection instead of passing it whole', async () => {
-    const { proxy } = await proxyWith({
-      authorize: () => ({ ...allow(), inspect: true }) as ReturnType<typeof allow>,
-    });
-    const { text } = await exchange(proxy.port, 'CONNECT a.test:443 HTTP/1.1\r\n\r\n');
-    expect(body(text)).toMatchObject({ error: 'unsupported_l7_protocol' });
+  test('refuses what is neither TLS nor HTTP where requests must be seen, and TLS where it cannot be terminated', async () => {
+    for (const bytes of ['SSH-2.0-x\r\n', '\x16\x03\x01\x00\x05hello']) {
+      const upstream = await upstreamWith(() => undefined);
+      const { proxy } = await proxyWith({
+        authorize: () => ({ ...allow(), inspect: true }) as ReturnType<typeof allow>,
+      });
+      const { text } = await exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n${bytes}`);
+      expect(text).toMatch(/HTTP\/1\.1 403[^{]*\{"error":"unsupported_l7_protocol"/);
+      expect(upstream.received()).toBe('');
+    }
   });
 
   test('denies everything before the main process runs', async () => {

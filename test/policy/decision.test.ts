@@ -1,25 +1,16 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  classifyAddress,
-  judgeAddress,
-  parseIp,
-  parseIpv4,
-  parseIpv6,
-  parseRange,
-} from '../../supervisor/policy/addresses.ts';
+import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import { compileBinaryPattern } from '../../supervisor/policy/binary-pattern.ts';
 import { compilePolicy, quarantined } from '../../supervisor/policy/compilation.ts';
 import { decide } from '../../supervisor/policy/decision.ts';
-import type { DestinationRule } from '../../supervisor/policy/intent.ts';
+import { BLANK_ENDPOINT } from '../../supervisor/policy/document.ts';
+import { compileHostPattern } from '../../supervisor/policy/host-pattern.ts';
+import { RESTRICTIVE_DEFAULT } from '../../supervisor/policy/restrictive-default.ts';
+import { policyFromWire } from '../../supervisor/policy/wire.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
+import { caller, compile, documentOf, granted, to } from './grants.ts';
 
-const compile = (rules: string) => {
-  const parsed = parsePolicyYaml(`version: 1\nnetwork_policies:\n${rules}`);
-  if (!parsed.ok) throw new Error(JSON.stringify(parsed.error));
-  return compilePolicy(parsed.value, { generation: 4 });
-};
-const caller = (binary: string, ...ancestors: string[]) => ({ pid: 9, binary, ancestors, cmdline: [] });
-const to = (host: string, port = 443) => ({ host, port, via: 'connect' as const });
 const CURL = caller('/usr/bin/curl', '/bin/bash');
 
 const POLICY =
@@ -141,95 +132,204 @@ network_middlewares: { redact: { middleware: openshell/regex, config: { mode: re
   });
 });
 
-describe('an address', () => {
+describe('where a grant may lead', () => {
+  const rule = (fields: string, binaries = '[{ path: "/**" }]') =>
+    `  a: { endpoints: [{ port: 443, ${fields} }], binaries: ${binaries} }`;
   test.each([
-    ['127.0.0.1', 'blocked'],
-    ['127.64.0.5', 'blocked'],
-    ['0.0.0.0', 'blocked'],
-    ['169.254.169.254', 'blocked'],
-    ['224.0.0.1', 'blocked'],
-    ['::', 'blocked'],
-    ['::1', 'blocked'],
-    ['fe80::1', 'blocked'],
-    ['ff02::1', 'blocked'],
-    ['::ffff:127.0.0.1', 'blocked'],
-    ['::127.0.0.1', 'blocked'],
-    ['64:ff9b::169.254.169.254', 'blocked'],
-    ['2002:7f00:1::', 'blocked'],
-    ['2001:0:0:0:0:0:5601:5601', 'blocked'], // Teredo inverts the client's address: 169.254.169.254
-    ['10.1.2.3', 'internal'],
-    ['172.31.0.1', 'internal'],
-    ['192.168.0.1', 'internal'],
-    ['100.64.0.1', 'internal'],
-    ['198.51.100.1', 'internal'],
-    ['203.0.113.1', 'internal'],
-    ['198.18.0.1', 'internal'],
-    ['192.0.0.1', 'internal'],
-    ['255.255.255.255', 'internal'],
-    ['fd00::1', 'internal'],
-    ['::ffff:10.0.0.1', 'internal'],
-    ['64:ff9b:1::10.0.0.1', 'internal'],
-    ['2002:0a00:1::', 'internal'],
-    ['8.8.8.8', 'public'],
-    ['172.32.0.1', 'public'],
-    ['2606:4700::1', 'public'],
-    ['::ffff:8.8.8.8', 'public'],
-  ] as const)('%s is %s', (text, expected) => {
-    const ip = parseIp(text);
-    expect(ip && classifyAddress(ip)).toBe(expected);
+    ['an exact host', 'host: a.test', 'a.test', 'exact-host'],
+    ['a wildcard', 'host: "*.a.test"', 'x.a.test', 'public-only'],
+    ['an address', 'host: 10.0.0.1', '10.0.0.1', 'literal'],
+    ['a host with ranges', 'host: a.test, allowed_ips: [10.0.0.0/8]', 'a.test', 'allowed-ips'],
+    ['a wildcard with ranges', 'host: "*.a.test", allowed_ips: [10.0.0.0/8]', 'x.a.test', 'allowed-ips'],
+    ['ranges alone', 'allowed_ips: [10.0.0.0/8]', 'whatever.test', 'allowed-ips'],
+    ['ranges alone, for an address', 'allowed_ips: [10.0.0.0/8]', '10.0.0.1', 'allowed-ips'],
+  ])('for %s', (_what, fields, host, kind) => {
+    expect(granted(compile(rule(fields)), host).destination.kind).toBe(kind);
   });
 
-  const ranges = [parseRange('10.0.0.0/8'), parseRange('169.254.0.0/16')].filter(
-    (range) => range !== undefined,
+  test('is trusted less far when an advisor proposed the endpoint, or the only binary that matches', () => {
+    const proposed = (endpoint: boolean, ...binaries: readonly (readonly [string, boolean])[]) => {
+      const policy = SandboxPolicy.fromPartial({
+        version: 1,
+        networkPolicies: {
+          a: {
+            endpoints: [{ host: 'a.test', port: 443, advisorProposed: endpoint }],
+            binaries: binaries.map(([path, harness]) => ({ path, harness })),
+          },
+        },
+      });
+      const document = policyFromWire(policy);
+      if (!document.ok) throw new Error(JSON.stringify(document.error));
+      return granted(compilePolicy(document.value, { generation: 1 })).destination.kind;
+    };
+    expect(proposed(false, ['/bin/x', false])).toBe('exact-host');
+    expect(proposed(true, ['/bin/x', false])).toBe('public-only');
+    expect(proposed(false, ['/bin/x', true])).toBe('public-only');
+    expect(proposed(false, ['/bin/x', true], ['/bin/*', false])).toBe('exact-host');
+    expect(proposed(false, ['/bin/x', true], ['/bin/y', false])).toBe('public-only');
+  });
+
+  test('is the machine that runs the sandbox for its alias', () => {
+    const hostGateways = new Map([['host.docker.internal', '169.254.1.2']]);
+    const policy = compile(rule('host: host.docker.internal'), { hostGateways });
+    expect(granted(policy, 'host.docker.internal').destination).toEqual({
+      kind: 'host-gateway',
+      address: '169.254.1.2',
+    });
+  });
+
+  test('is no address that a wildcard happens to spell', () => {
+    expect(decide(compile(rule('host: "*.0.0.*"')), to('10.0.0.1'), CURL).kind).toBe('deny');
+    expect(decide(compile(rule('host: "*.a.b"')), to('x.a.b'), CURL).kind).toBe('allow');
+  });
+});
+
+describe('a caller', () => {
+  const rule = (binaries: string) =>
+    `  a: { endpoints: [{ host: a.test, port: 443 }], binaries: ${binaries} }`;
+  test('is known by the file behind a symbolic link as well', () => {
+    const resolveBinary = (path: string) => (path === '/usr/bin/python3' ? '/usr/bin/python3.11' : undefined);
+    const policy = compile(rule('[{ path: /usr/bin/python3 }]'), { resolveBinary });
+    expect(decide(policy, to('a.test'), caller('/usr/bin/python3.11')).kind).toBe('allow');
+    expect(decide(policy, to('a.test'), caller('/usr/bin/python3')).kind).toBe('allow');
+    expect(decide(policy, to('a.test'), caller('/usr/bin/python3.12')).kind).toBe('deny');
+  });
+
+  test('is never known by its command line', () => {
+    const policy = compile(rule('[{ path: /opt/tool }]'));
+    const disguised = { ...caller('/usr/bin/python3'), cmdline: ['/opt/tool', '--password=secret'] };
+    const decision = decide(policy, to('a.test'), disguised);
+    expect(decision).toMatchObject({
+      kind: 'deny',
+      policy: 'a',
+      rule: 'network_policies.a.endpoints[0]',
+      reason: expect.stringContaining('which runs /opt/tool'),
+    });
+    expect(JSON.stringify(decision)).not.toContain('secret');
+  });
+
+  test('does not matter where callers cannot be told apart', () => {
+    const policy = compile(rule('[]'), { relaxedIdentity: true });
+    expect(granted(policy).destination.kind).toBe('exact-host');
+    expect(decide(policy, to('b.test'), CURL).kind).toBe('deny');
+  });
+});
+
+describe('credentials in a connection', () => {
+  const guard = (fields: Record<string, unknown>) => {
+    const policy = SandboxPolicy.fromPartial({
+      version: 1,
+      networkPolicies: {
+        a: { endpoints: [{ host: 'a.test', port: 443, ...fields }], binaries: [{ path: '/**' }] },
+      },
+    });
+    const document = policyFromWire(policy);
+    if (!document.ok) throw new Error(JSON.stringify(document.error));
+    return granted(compilePolicy(document.value, { generation: 1 })).credentials;
+  };
+  test.each([
+    [{}, 'free'],
+    [{ providerCredentialed: true }, 'refuse'],
+    [{ providerCredentialed: true, protocol: 'rest', access: 'full' }, 'inspect-only'],
+    [{ providerCredentialed: true, tls: 'skip' }, 'refuse'],
+    [{ providerCredentialed: true, protocol: 'sql', access: 'full' }, 'refuse'],
+    [{ providerCredentialed: true, allowUninspectedCredentials: true }, 'free'],
+  ])('with %j: %s', (fields, expected) => {
+    expect(guard(fields)).toBe(expected);
+  });
+});
+
+describe('a grant', () => {
+  test('carries every endpoint of every rule that matches, what tls is, and the middlewares in order', () => {
+    const document = documentOf(
+      `  b: { endpoints: [{ host: a.test, port: 443, tls: skip }], binaries: [{ path: "/**" }] }
+  a: { endpoints: [{ host: "*.test.example", port: 443 }, { host: a.test, ports: [80, 443], tls: skip }], binaries: [{ path: "/bin/*" }] }
+  c: { endpoints: [{ host: a.test, port: 443, tls: skip }], binaries: [{ path: "/other" }] }`,
+      `network_middlewares:
+  second: { middleware: m, order: 2, on_error: fail_open, endpoints: { include: ["**"] } }
+  first: { middleware: m, order: 1, on_error: fail_open, endpoints: { include: [a.test] } }
+  other: { middleware: m, order: 0, on_error: fail_open, endpoints: { include: [b.test] } }`,
+    );
+    const grant = granted(compilePolicy(document, { generation: 7 }));
+    expect(grant).toMatchObject({
+      policy: 'a',
+      rule: 'network_policies.a.endpoints[1]',
+      generation: 7,
+      tls: 'skip',
+      inspect: true,
+    });
+    expect(grant.endpoints.map(({ place }) => place)).toEqual([
+      'network_policies.a.endpoints[1]',
+      'network_policies.b.endpoints[0]',
+    ]);
+    expect(grant.middlewares.map(({ config }) => config.key)).toEqual(['first', 'second']);
+  });
+
+  test('of sql is not inspected', () => {
+    const policy = compile(
+      '  a: { endpoints: [{ host: a.test, port: 443, protocol: sql, access: full }], binaries: [{ path: "/**" }] }',
+    );
+    expect(granted(policy).inspect).toBe(false);
+  });
+});
+
+/** Hosts, ports and binaries that are few enough to meet. */
+const host = fc.constantFrom('a.x.test', 'b.x.test', 'a.b.x.test', 'x.test', 'y.test', '10.0.0.1');
+const pattern = fc.constantFrom(
+  'a.x.test',
+  'x.test',
+  '*.x.test',
+  '**.x.test',
+  'a*.x.test',
+  '*.b.x.test',
+  '10.0.0.1',
+);
+const path = fc.constantFrom('/bin/a', '/bin/b', '/opt/a', '/opt/x/a');
+const glob = fc.constantFrom('/bin/a', '/bin/*', '/opt/**', '/opt/*', '/bin/b');
+const rules = fc.array(
+  fc.record({
+    hosts: fc.array(pattern, { minLength: 1, maxLength: 3 }),
+    ports: fc.subarray([80, 443], { minLength: 1 }),
+    binaries: fc.array(glob, { maxLength: 3 }),
+  }),
+  { maxLength: 6 },
+);
+
+test('a decision agrees with trying every endpoint of every rule', () => {
+  fc.assert(
+    fc.property(
+      rules,
+      host,
+      fc.constantFrom(80, 443),
+      path,
+      fc.array(path, { maxLength: 2 }),
+      (all, name, port, binary, ancestors) => {
+        const networkPolicies = Object.fromEntries(
+          all.map(({ hosts, ports, binaries }, index) => [
+            `r${index}`,
+            {
+              name: `r${index}`,
+              endpoints: hosts.map((one) => ({ ...BLANK_ENDPOINT, host: one, ports })),
+              binaries: binaries.map((one) => ({ path: one, advisorProposed: false })),
+            },
+          ]),
+        );
+        const policy = compilePolicy({ ...RESTRICTIVE_DEFAULT, networkPolicies }, { generation: 1 });
+        const expected = all.flatMap(({ hosts, ports, binaries }, index) =>
+          ports.includes(port) &&
+          binaries.some((one) => [binary, ...ancestors].some(compileBinaryPattern(one)))
+            ? hosts.flatMap((one, at) =>
+                compileHostPattern(one)(name) && (one === name || name !== '10.0.0.1')
+                  ? [`network_policies.r${index}.endpoints[${at}]`]
+                  : [],
+              )
+            : [],
+        );
+        const decision = decide(policy, to(name, port), caller(binary, ...ancestors));
+        const places = decision.kind === 'allow' ? decision.endpoints.map(({ place }) => place) : [];
+        expect(places.toSorted()).toEqual(expected.toSorted());
+      },
+    ),
+    { numRuns: 2000 },
   );
-  test.each<[DestinationRule, string, number, boolean]>([
-    [{ kind: 'public-only' }, '8.8.8.8', 443, true],
-    [{ kind: 'public-only' }, '10.0.0.1', 443, false],
-    [{ kind: 'exact-host' }, '10.0.0.1', 443, true],
-    [{ kind: 'exact-host' }, '127.0.0.1', 443, false],
-    [{ kind: 'exact-host' }, '10.0.0.1', 6443, false],
-    [{ kind: 'allowed-ips', ranges }, '10.200.0.1', 80, true],
-    [{ kind: 'allowed-ips', ranges }, '8.8.8.8', 80, false],
-    [{ kind: 'allowed-ips', ranges }, '169.254.169.254', 80, false],
-    [{ kind: 'literal', address: '10.0.0.9' }, '10.0.0.9', 80, true],
-    [{ kind: 'literal', address: '10.0.0.9' }, '10.0.0.8', 80, false],
-    [{ kind: 'exact-host' }, 'not an address', 80, false],
-  ])('is judged by the rule: %o %s:%i is %s', (rule, address, port, allowed) => {
-    expect(judgeAddress(rule, address, port).ok).toBe(allowed);
-  });
-
-  test.each([
-    '1.2.3',
-    '1.2.3.4.5',
-    '01.2.3.4',
-    '256.1.1.1',
-    '1.2.3.4 ',
-    '0x1.2.3.4',
-    '',
-    ':::',
-    '1::2::3',
-    '12345::',
-    '1:2:3:4:5:6:7:8:9',
-    '::1.2.3',
-    '1.2.3.4::',
-  ])('%j is none', (text) => {
-    expect(parseIp(text)).toBeUndefined();
-  });
-
-  test('is read as it was written', () => {
-    fc.assert(
-      fc.property(fc.ipV4(), (text) => {
-        const value = parseIpv4(text);
-        const back = [24n, 16n, 8n, 0n].map((shift) => Number(((value ?? 0n) >> shift) & 0xffn)).join('.');
-        expect(back).toBe(text);
-      }),
-    );
-    fc.assert(
-      fc.property(fc.array(fc.integer({ min: 0, max: 0xffff }), { minLength: 8, maxLength: 8 }), (groups) => {
-        const expected = groups.reduce((sum, group) => (sum << 16n) | BigInt(group), 0n);
-        expect(parseIpv6(groups.map((group) => group.toString(16)).join(':'))).toBe(expected);
-      }),
-    );
-    fc.assert(fc.property(fc.string(), (text) => void [parseIp(text), parseRange(text)]));
-  });
 });

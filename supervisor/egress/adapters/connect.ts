@@ -4,9 +4,7 @@ import type { Intent } from '../../policy/intent.ts';
 import { parseAuthority } from '../authority.ts';
 import type { EgressPipeline } from '../pipeline.ts';
 import { answerText } from '../responses.ts';
-
-/** Hands a granted tunnel over to whoever relays and accounts for it. */
-export type Tunnel = (intent: Intent, client: Socket, upstream: Socket, generation: number) => void;
+import type { Tunnels } from '../tunnels.ts';
 
 /** HTTP CONNECT (RFC 9110, 9.3.6): one authority, then opaque bytes. */
 export async function handleConnect(
@@ -14,7 +12,7 @@ export async function handleConnect(
   client: Socket,
   head: Buffer,
   pipeline: EgressPipeline,
-  tunnel: Tunnel,
+  tunnels: Tunnels,
 ): Promise<void> {
   client.on('error', () => client.destroy());
   const authority = parseAuthority(request.url ?? '');
@@ -34,12 +32,10 @@ export async function handleConnect(
     client.end(answerText(granted.error));
     return;
   }
-  const { upstream, generation } = granted.value;
   if (client.destroyed) {
-    upstream.destroy();
+    granted.value.upstream.destroy();
     return;
   }
   client.write('HTTP/1.1 200 Connection Established\r\n\r\n');
-  if (head.length > 0) upstream.write(head);
-  tunnel(intent, client, upstream, generation);
+  tunnels.carry(granted.value, client, head);
 }

@@ -5,8 +5,10 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { Intent } from '../../policy/intent.ts';
+import { http1Exchange } from '../http/client-exchange.ts';
 import type { EgressPipeline } from '../pipeline.ts';
 import { answerBody, type ProxyAnswer } from '../responses.ts';
+import type { Tunnels } from '../tunnels.ts';
 
 /** Fields of one hop, which a proxy must not pass on (RFC 9110, 7.6.1). */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
@@ -44,6 +46,8 @@ export async function handleForward(
   request: IncomingMessage,
   response: ServerResponse,
   pipeline: EgressPipeline,
+  tunnels: Tunnels,
+  expectsContinue: boolean,
   onEnd: (intent: Intent, totals: ForwardTotals) => void,
 ): Promise<void> {
   const target = request.url ?? '';
@@ -96,6 +100,15 @@ export async function handleForward(
     return;
   }
   const { upstream } = granted.value;
+  if (tunnels.inspects(granted.value)) {
+    const before = { sent: request.socket.bytesRead, received: request.socket.bytesWritten };
+    response.once('close', () => {
+      const { bytesRead, bytesWritten } = request.socket;
+      onEnd(intent, { sentBytes: bytesRead - before.sent, receivedBytes: bytesWritten - before.received });
+    });
+    await tunnels.inspectOne(granted.value, http1Exchange(request, response, expectsContinue, true));
+    return;
+  }
   const outgoing = httpRequest({
     createConnection: () => upstream,
     method: request.method ?? 'GET',

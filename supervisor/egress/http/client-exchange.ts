@@ -41,6 +41,7 @@ export function http1Exchange(
   request: IncomingMessage,
   response: ServerResponse,
   expectsContinue: boolean,
+  lastOne = false,
 ): ClientExchange {
   const abort = (): void => {
     const { socket } = request;
@@ -68,7 +69,7 @@ export function http1Exchange(
       for (const [name, value] of head.fields) flat.push(name, value);
       if (head.bytes !== undefined) flat.push('Content-Length', String(head.bytes));
       // What is left of a body that the client was never asked for would be taken for the next request.
-      if (!continued || (head.bytes === undefined && request.httpVersion === '1.0')) {
+      if (lastOne || !continued || (head.bytes === undefined && request.httpVersion === '1.0')) {
         response.shouldKeepAlive = false;
         flat.push('Connection', 'close');
       }

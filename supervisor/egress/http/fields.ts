@@ -60,6 +60,8 @@ export function requestFraming(
   raw: RawFields,
   version: string,
 ): Framing | { readonly kind: 'ambiguous'; readonly why: string } {
+  if (version !== '1.1' && version !== '1.0')
+    return { kind: 'ambiguous', why: `it says to be of HTTP/${version.slice(0, 8)}` };
   const codings = countOf(raw, 'transfer-encoding');
   const lengths = countOf(raw, 'content-length');
   if (codings > 0 && lengths > 0)

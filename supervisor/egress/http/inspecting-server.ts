@@ -98,6 +98,8 @@ export function createInspectingServer(upgrade: HandleUpgrade): InspectingServer
   http2.on('sessionError', () => undefined);
   const sessions = new WeakMap<object, ConnectionContext>();
   http2.on('stream', (stream, headers, flags, raw) => {
+    // First of all: a session may be gone by now, and take its streams with it.
+    stream.on('error', () => undefined);
     if (!isServerStream(stream)) return;
     const context = stream.session === undefined ? undefined : sessions.get(stream.session);
     if (context === undefined) return stream.close(INTERNAL_ERROR);

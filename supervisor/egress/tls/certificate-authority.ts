@@ -29,6 +29,7 @@ interface Leaf {
  */
 export async function createCertificateAuthority(now: () => number): Promise<CertificateAuthority> {
   // Some 40 modules that only a sandbox with inspected endpoints needs.
+  await import('reflect-metadata'); // which the next one needs, and leaves to us
   const x509 = await import('@peculiar/x509');
   const { subtle } = webcrypto;
   const newKeys = () => subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);

@@ -46,6 +46,8 @@ export async function terminateTls(
     secured.once('close', () => failed(new Error('the client gave up the TLS handshake')));
     secured.once('secure', () => {
       clearTimeout(timer);
+      // A tls.Server says so to its sockets; HTTP/2 waits for it.
+      Object.assign(secured, { secureConnecting: false });
       secured.removeAllListeners('error');
       secured.removeAllListeners('close');
       secured.on('error', () => secured.destroy());

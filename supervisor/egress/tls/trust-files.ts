@@ -5,6 +5,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -78,6 +79,16 @@ function makeDirectory(place: string): string {
 function writeNew(path: string, text: string): void {
   rmSync(path, { force: true });
   writeFileSync(path, text, { mode: 0o644, flag: 'wx' });
+}
+
+/** Removes what was written; the workload, which may have our user id, may have changed it meanwhile. */
+export function removeTrustFiles({ directory, ca, bundle }: TrustFiles): void {
+  for (const file of [ca, bundle]) rmSync(file, { force: true });
+  try {
+    rmdirSync(directory);
+  } catch {
+    // there is more in it, or it is not ours to remove
+  }
 }
 
 function imageRoots(bundles: readonly string[]): string {

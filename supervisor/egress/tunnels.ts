@@ -1,0 +1,251 @@
+import type { Socket } from 'node:net';
+import type { SecureContext, TLSSocket } from 'node:tls';
+import type { Clock } from '../clock.ts';
+import { ok, type Result } from '../result.ts';
+import type { EgressObserver } from './events.ts';
+import type { ClientExchange } from './http/client-exchange.ts';
+import { BodyBudget, type ConnectionContext } from './http/connection-context.ts';
+import { createInspectingServer } from './http/inspecting-server.ts';
+import { inspectExchange } from './http/inspection.ts';
+import { handleUpgrade } from './http/upgrade.ts';
+import { openUpstream, type Upstream } from './http/upstream.ts';
+import type { Granted } from './pipeline.ts';
+import { abortRelay, relay } from './relay.ts';
+import { answerText } from './responses.ts';
+import type { CertificateAuthority } from './tls/certificate-authority.ts';
+import { beginsTls, terminateTls } from './tls/termination.ts';
+import { connectTls } from './tls/upstream.ts';
+
+/** What terminating TLS takes. */
+export interface Interception {
+  readonly authority: CertificateAuthority;
+  /** What upstream servers are verified against. */
+  readonly trust: SecureContext;
+}
+
+export interface TunnelOptions {
+  readonly clock: Clock;
+  readonly generation: () => number;
+  readonly observe: EgressObserver;
+  /** Undefined where TLS cannot be terminated: then it is refused where it would have to be. */
+  readonly interception?: Interception;
+  /** A tunnel without a byte either way for so long is closed; one hour by default. */
+  readonly idleMs?: number;
+}
+
+const DEFAULT_IDLE_MS = 3_600_000;
+/** How long a client may take to say which protocol it speaks. */
+const FIRST_BYTES_MS = 30_000;
+/** What all inspected bodies together may hold in memory. */
+const BODY_BYTES = 32 << 20;
+/** A method of HTTP/1 and the blank behind it (RFC 9112, 3), or the preface of HTTP/2 without TLS. */
+const HTTP = /^[A-Za-z][A-Za-z0-9_-]{0,31} /;
+
+interface Open {
+  readonly generation: number;
+  readonly destroy: () => void;
+}
+
+/** Carries granted connections: opaque bytes as they are, requests through inspection. */
+export class Tunnels {
+  readonly #options: TunnelOptions;
+  readonly #open = new Set<Open>();
+  readonly #bodies = new BodyBudget(BODY_BYTES);
+  readonly #server = createInspectingServer((request, socket, head, context) => {
+    handleUpgrade(request, socket, head, context).catch(() => socket.destroy());
+  });
+
+  constructor(options: TunnelOptions) {
+    this.#options = options;
+  }
+
+  /** Whether the requests of such a connection are looked at. */
+  inspects({ grant }: Granted): boolean {
+    return grant.tls !== 'skip' && (grant.inspect || grant.credentials === 'inspect-only');
+  }
+
+  /** Takes over a client whose connection was granted, what has been read of it already, and its upstream. */
+  carry(granted: Granted, client: Socket, head: Buffer): void {
+    if (!this.inspects(granted)) {
+      if (head.length > 0) granted.upstream.write(head);
+      this.#relay(granted, client);
+      return;
+    }
+    // Whoever has ended already waits for no answer.
+    if (client.readableEnded) {
+      abortRelay(client, granted.upstream);
+      return;
+    }
+    if (head.length > 0) client.unshift(head);
+    this.#account(granted, client);
+    this.#inspect(granted, client).catch(() => abortRelay(client, granted.upstream));
+  }
+
+  /** Handles one request of a plain proxy's client. */
+  async inspectOne(granted: Granted, exchange: ClientExchange): Promise<void> {
+    const upstream = await openUpstream(this.#plain(granted), false);
+    if (!upstream.ok) return exchange.abort();
+    exchange.onClose(() => upstream.value.close());
+    await inspectExchange(exchange, this.#context(granted, 'http', upstream.value));
+  }
+
+  /**
+   * Closes every raw tunnel that an older generation granted. Inspected connections end with their next request:
+   * one that is under way was allowed (contract.md, 7.9).
+   */
+  closeStale(generation: number): void {
+    for (const entry of [...this.#open]) if (entry.generation < generation) entry.destroy();
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+
+  #relay(granted: Granted, client: Socket): void {
+    const { intent, upstream, grant } = granted;
+    const { clock, observe, idleMs } = this.#options;
+    const startedAt = clock.monotonic();
+    const entry: Open = { generation: grant.generation, destroy: () => abortRelay(client, upstream) };
+    this.#open.add(entry);
+    relay(client, upstream, idleMs ?? DEFAULT_IDLE_MS, (totals) => {
+      this.#open.delete(entry);
+      observe({ kind: 'closed', intent, ...totals, durationMs: Math.round(clock.monotonic() - startedAt) });
+    });
+  }
+
+  #account({ intent, upstream }: Granted, client: Socket): void {
+    const { clock, observe, idleMs } = this.#options;
+    const startedAt = clock.monotonic();
+    client.setTimeout(idleMs ?? DEFAULT_IDLE_MS, () => client.destroy());
+    client.once('close', () => {
+      upstream.destroy();
+      const { bytesRead: sentBytes, bytesWritten: receivedBytes } = client;
+      observe({
+        kind: 'closed',
+        intent,
+        sentBytes,
+        receivedBytes,
+        durationMs: Math.round(clock.monotonic() - startedAt),
+      });
+    });
+  }
+
+  async #inspect(granted: Granted, client: Socket): Promise<void> {
+    const first = await firstBytes(client);
+    if (first === undefined) return abortRelay(client, granted.upstream);
+    if (beginsTls(first)) return this.#inspectTls(granted, client);
+    if (!HTTP.test(first.toString('latin1', 0, 33))) {
+      this.#refuse(
+        granted,
+        client,
+        'what the client speaks is neither TLS nor HTTP/1, so its requests cannot be inspected',
+      );
+      return;
+    }
+    const upstream = await openUpstream(this.#plain(granted), false);
+    if (!upstream.ok) return abortRelay(client, granted.upstream);
+    this.#server.serve(client, this.#context(granted, 'http', upstream.value));
+  }
+
+  async #inspectTls(granted: Granted, client: Socket): Promise<void> {
+    const { interception } = this.#options;
+    const { host } = granted.intent;
+    if (interception === undefined) {
+      this.#refuse(granted, client, 'TLS cannot be terminated here, so its requests cannot be inspected');
+      return;
+    }
+    const terminated = await terminateTls(client, host, interception.authority, ['h2', 'http/1.1']);
+    if (!terminated.ok) {
+      granted.upstream.destroy();
+      this.#denied(granted, terminated.error);
+      return;
+    }
+    const secured = terminated.value;
+    const concurrent = secured.alpnProtocol === 'h2';
+    const protocols = concurrent ? ['h2', 'http/1.1'] : ['http/1.1'];
+    let first: Socket | undefined = granted.upstream;
+    const open = async (): Promise<Result<TLSSocket, string>> => {
+      const ready = first;
+      first = undefined;
+      const dialled = ready !== undefined && !ready.destroyed ? ok(ready) : await granted.redial();
+      return dialled.ok ? connectTls(dialled.value, host, interception.trust, protocols) : dialled;
+    };
+    const upstream = await openUpstream(open, concurrent);
+    // The client's handshake is done: it can be told in its own words.
+    const reached = upstream.ok ? upstream.value : unreachable(upstream.error);
+    if (secured.destroyed) return reached.close();
+    this.#server.serve(secured, this.#context(granted, 'https', reached));
+  }
+
+  /** Connections without TLS: the one that was dialled, then others to the same place. */
+  #plain({ upstream, redial }: Granted): () => Promise<Result<Socket, string>> {
+    let first: Socket | undefined = upstream;
+    return async () => {
+      const ready = first;
+      first = undefined;
+      return ready !== undefined && !ready.destroyed ? ok(ready) : redial();
+    };
+  }
+
+  #context(
+    { intent, identity, grant }: Granted,
+    scheme: 'http' | 'https',
+    upstream: Upstream,
+  ): ConnectionContext {
+    const { generation, observe } = this.#options;
+    return {
+      intent,
+      identity,
+      grant,
+      scheme,
+      upstream,
+      current: () => generation() === grant.generation,
+      observe: (request) => observe({ kind: 'request', intent, identity, request }),
+      bodies: this.#bodies,
+    };
+  }
+
+  #refuse(granted: Granted, client: Socket, reason: string): void {
+    this.#denied(granted, reason);
+    client.end(answerText({ status: 403, error: 'unsupported_l7_protocol', detail: reason }));
+    granted.upstream.destroy();
+  }
+
+  #denied({ intent, identity, grant }: Granted, reason: string): void {
+    const stage = intent.via === 'forward' ? 'forward-l7-parse-rejection' : 'connect-l7-parse-rejection';
+    this.#options.observe({ kind: 'denied', stage, intent, identity, policy: grant.policy, reason });
+  }
+}
+
+/** A server that cannot be spoken to: each request is answered with why. */
+function unreachable(why: string): Upstream {
+  return {
+    send: () => ({ answer: Promise.reject(new Error(why)), abort: () => undefined }),
+    close: () => undefined,
+  };
+}
+
+/** The first bytes that a client sends, left in its stream; undefined when it sends none in time. */
+function firstBytes(client: Socket): Promise<Buffer | undefined> {
+  return new Promise((resolve) => {
+    const done = (bytes: Buffer | undefined): void => {
+      clearTimeout(timer);
+      client.off('readable', look);
+      client.off('end', none);
+      client.off('close', none);
+      resolve(bytes);
+    };
+    const none = (): void => done(undefined);
+    const look = (): void => {
+      const bytes: Buffer | null = client.read();
+      if (bytes === null) return;
+      client.unshift(bytes);
+      done(bytes);
+    };
+    const timer = setTimeout(none, FIRST_BYTES_MS);
+    client.on('readable', look);
+    client.once('end', none);
+    client.once('close', none);
+    look();
+  });
+}
