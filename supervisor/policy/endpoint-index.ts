@@ -22,7 +22,7 @@ export class EndpointGroup {
 
   /** Adds the endpoints whose rule names the caller, each once, without looking at all of them. */
   collect(identity: CallerIdentity, into: CompiledEndpoint[]): void {
-    this.#collectPath(identity.binary, into);
+    for (const endpoint of this.#byBinary.get(identity.binary) ?? NONE) into.push(endpoint);
     for (const ancestor of identity.ancestors) this.#collectPath(ancestor, into);
     for (const endpoint of this.#withGlobs)
       if (!into.includes(endpoint) && globNamesCaller(endpoint.rule.binaries, identity)) into.push(endpoint);
@@ -34,6 +34,8 @@ export class EndpointGroup {
     for (const endpoint of listed) if (!into.includes(endpoint)) into.push(endpoint);
   }
 }
+
+const NONE: readonly CompiledEndpoint[] = [];
 
 type Groups = Map<string, Map<number, EndpointGroup>>;
 

@@ -1,17 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
-import { describeFault } from '../../supervisor/policy/fault.ts';
-import { policyFromWire } from '../../supervisor/policy/wire.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
-
-const faults = (text: string): readonly string[] => {
-  const parsed = parsePolicyYaml(text);
-  return parsed.ok ? [] : parsed.error.map(describeFault);
-};
-const endpoint = (fields: string) =>
-  `version: 1\nnetwork_policies:\n  a:\n    endpoints:\n      - ${fields}\n`;
-const AT = 'network_policies.a.endpoints[0]';
+import { EVERYTHING, endpoint, faults } from './documents.ts';
 
 describe('a policy in YAML', () => {
   test.each([
@@ -96,14 +86,71 @@ describe('a policy in YAML', () => {
     expect(faults(text).join('\n')).toMatch(expected);
   });
 
-  test('whose endpoints overlap must agree on what is done with the connection', () => {
+  test('is told all of its faults at once, of shape and of meaning', () => {
     const text = `version: 1
+filesystem_policy: { read_only: [relative, 7] }
 network_policies:
-  a: { endpoints: [{ host: a.example.com, port: 443, tls: skip }] }
-  b: { endpoints: [{ host: "*.example.com", ports: [80, 443] }] }
+  a: { endpoints: [{ host: "*", prot: x }, { host: b.test, port: 80, tls: 3 }] }
+  b: { endpoints: [{ host: c.test, port: 0 }], binaries: [{ path: curl }] }
 `;
-    expect(faults(text)).toEqual([
-      'network_policies.b.endpoints[0] (line 4, column 20): differs in tls from network_policies.a.endpoints[0], which covers the same host and port',
+    expect(faults(text).map((fault) => fault.replace(/: .*/, ''))).toEqual([
+      'filesystem_policy.read_only[1] (line 2, column 44)',
+      'network_policies.a.endpoints[0].prot (line 4, column 33)',
+      'network_policies.a.endpoints[1].tls (line 4, column 70)',
+      'network_policies.b.endpoints[0].port (line 5, column 36)',
+      'network_policies.b.binaries[0].path (line 5, column 61)',
+    ]);
+  });
+
+  test('is read with everything that the schema knows', () => {
+    const parsed = parsePolicyYaml(EVERYTHING);
+    expect(parsed.ok ? parsed.value.networkPolicies['git.hub'] : parsed.error).toMatchObject({
+      name: 'GitHub',
+      binaries: [{ path: '/usr/bin/git', advisorProposed: false }],
+      endpoints: [
+        {
+          host: 'api.github.test',
+          ports: [443, 8443],
+          protocol: 'rest',
+          enforcement: 'enforce',
+          allowEncodedSlash: true,
+          path: '/api/**',
+          requestBodyCredentialRewrite: true,
+          websocketCredentialRewrite: true,
+          credentialBinding: 'gh',
+          allowUninspectedCredentials: true,
+          rules: [{ method: 'GET', path: '/**', query: { a: ['x'], b: ['y', 'z'] } }],
+          denyRules: [{ method: '*', path: '/api/secret' }],
+        },
+        {
+          protocol: 'graphql',
+          persistedQueries: 'allow_registered',
+          graphqlPersistedQueries: { h1: { operationType: 'query', operationName: 'Q', fields: ['f'] } },
+          graphqlMaxBodyBytes: 1000,
+          rules: [{ operationType: 'query', operationName: 'Q*', fields: ['f', 'g*'] }],
+        },
+        {
+          protocol: 'mcp',
+          jsonRpcMaxBodyBytes: 2000,
+          mcp: { strictToolNames: true, allowAllKnownMethods: true },
+          rules: [{ method: '', params: { name: ['read_*', 'list'] } }],
+        },
+        { protocol: 'json-rpc', jsonRpcMaxBodyBytes: 3000, rules: [{ method: 'eth_call' }] },
+        { credentialSigning: 'sigv4:body', signingService: 's3', signingRegion: 'eu-1', tls: 'auto' },
+        { host: '', allowedIps: ['10.0.0.0/8', 'fd00::/8'], jsonRpcMaxBodyBytes: 65_536 },
+      ],
+    });
+    expect(parsed.ok && parsed.value.networkMiddlewares).toEqual([
+      {
+        key: 'redact',
+        name: 'Redactor',
+        middleware: 'openshell/regex',
+        config: { mode: 'redact', deep: { list: [1, true, null, 'x'] } },
+        onError: 'fail_open',
+        include: ['**'],
+        exclude: ['x.test'],
+        order: -2,
+      },
     ]);
   });
 
@@ -133,35 +180,5 @@ network_policies:
         (value) => void parsePolicyYaml(JSON.stringify(value)),
       ),
     );
-  });
-});
-
-describe('a policy on the wire', () => {
-  const wire = (fields: Record<string, unknown>) =>
-    policyFromWire(
-      SandboxPolicy.fromPartial({
-        version: 1,
-        networkPolicies: { a: { endpoints: [{ host: 'a.test', port: 80, ...fields }] } },
-      }),
-    );
-
-  test('means the same as in YAML', () => {
-    const yaml = parsePolicyYaml(
-      endpoint('{host: "*.a.example", ports: [80, 81], allowed_ips: [10.0.0.0/8]}'),
-    );
-    const same = wire({ host: '*.a.example', port: 80, ports: [80, 81], allowedIps: ['10.0.0.0/8'] });
-    expect(same.ok && yaml.ok && same.value.networkPolicies).toEqual(yaml.ok && yaml.value.networkPolicies);
-  });
-
-  test.each([
-    [{ protocol: 'quic' }, `${AT}.protocol`],
-    [{ protocol: 'opaque' }, `${AT}.protocol`],
-    [{ tls: 'maybe' }, `${AT}.tls`],
-    [{ access: 'some' }, `${AT}.access`],
-  ])('with a word that this version does not know is refused, never weakened: %j', (fields, path) => {
-    expect(wire(fields)).toMatchObject({
-      ok: false,
-      error: expect.arrayContaining([expect.objectContaining({ path })]),
-    });
   });
 });
