@@ -47,7 +47,7 @@ export function parsePolicyYaml(source: string): Result<PolicyDocument, readonly
     return err([faultAt([], error instanceof Error ? error.message : 'cannot be expanded')]);
   }
   const read = readValue(value);
-  return read.ok ? read : err(read.error.map(placing(parsed.value, lines)));
+  return read.ok ? read : err(read.error.map(placing(parsed.value, lines)).sort(byLine));
 }
 
 /** Adds to faults, or warnings, where they stand in the text that the document was read from. */
@@ -56,6 +56,9 @@ export function locateFaults(source: string, faults: readonly PolicyFault[]): re
   const parsed = parseSyntax(source, lines);
   return parsed.ok ? faults.map(placing(parsed.value, lines)) : faults;
 }
+
+const byLine = (a: PolicyFault, b: PolicyFault): number =>
+  (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0);
 
 const placing =
   ({ contents }: Document, lines: LineCounter) =>
@@ -89,8 +92,9 @@ export function readValue(value: unknown): Result<PolicyDocument, readonly Polic
     const shaped = v.safeParse(POLICY_SCHEMA, rest);
     if (shaped.success) {
       const document = fromShape(shaped.output, faults);
-      const about = (fault: PolicyFault): boolean => faults.some(({ at }) => isNear(fault.at, at));
-      faults.push(...validatePolicy(document).filter((fault) => !about(fault)));
+      const before = [...faults];
+      const isNew = (fault: PolicyFault): boolean => !before.some((found) => mayFollow(fault, found));
+      faults.push(...validatePolicy(document).filter(isNew));
       return faults.length > 0 ? err(faults) : ok(document);
     }
     if (round > 0) break;
@@ -104,9 +108,17 @@ export function readValue(value: unknown): Result<PolicyDocument, readonly Polic
   return err(faults);
 }
 
-/** Whether a fault may only follow from one that was found before: in the same mapping or below. */
-const isNear = (later: Place, found: Place): boolean =>
-  found.slice(0, -1).every((key, index) => later[index] === key) && later.length >= found.length - 1;
+/** Whether a fault may only follow from one that was found before: at its place, below, or beside it. */
+function mayFollow(later: PolicyFault, found: PolicyFault): boolean {
+  if (found.message === UNKNOWN_KEY) return false;
+  const shares = (length: number): boolean =>
+    found.at.slice(0, length).every((key, at) => later.at[at] === key);
+  const depth = found.at.length;
+  const isField = depth > 1 && typeof found.at.at(-1) === 'string';
+  return shares(depth) || (isField && later.at.length === depth && shares(depth - 1));
+}
+
+const UNKNOWN_KEY = 'is not a key of the policy schema';
 
 /** Names that mean something to JavaScript, and nesting without end: neither is a policy. */
 function strangeKeys(value: unknown, at: Place): readonly PolicyFault[] {
@@ -133,13 +145,12 @@ function leafIssues(issue: v.BaseIssue<unknown>): readonly PolicyFault[] {
 }
 
 function sentence(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === 'strict_object' && issue.expected === 'never')
-    return 'is not a key of the policy schema';
+  if (issue.type === 'strict_object' && issue.expected === 'never') return UNKNOWN_KEY;
   if (issue.received === 'undefined') return 'is needed';
   if (issue.type === 'min_length') return 'must not be empty';
   if (issue.type === 'integer') return `must be a whole number, is ${issue.received}`;
   if (issue.type === 'min_value' || issue.type === 'max_value')
-    return `must be a number ${issue.expected?.replace('>=', 'from').replace('<=', 'up to')}, is ${issue.received}`;
+    return `must be a number ${issue.expected?.replace('>=', 'from ').replace('<=', 'up to ')}, is ${issue.received}`;
   return `must be ${kindOf(issue.expected)}, is ${kindOf(issue.received)}`;
 }
 

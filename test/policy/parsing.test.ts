@@ -1,5 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { parse, stringify } from 'yaml';
+import { compilePolicy } from '../../supervisor/policy/compilation.ts';
+import { describeFault, type PolicyFault } from '../../supervisor/policy/fault.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
 import { EVERYTHING, endpoint, faults } from './documents.ts';
 
@@ -94,7 +97,10 @@ network_policies:
   b: { endpoints: [{ host: c.test, port: 0 }], binaries: [{ path: curl }] }
 `;
     expect(faults(text).map((fault) => fault.replace(/: .*/, ''))).toEqual([
+      'filesystem_policy.read_only[0] (line 2, column 34)',
       'filesystem_policy.read_only[1] (line 2, column 44)',
+      'network_policies.a.endpoints[0].port (line 4, column 20)',
+      'network_policies.a.endpoints[0].host (line 4, column 22)',
       'network_policies.a.endpoints[0].prot (line 4, column 33)',
       'network_policies.a.endpoints[1].tls (line 4, column 70)',
       'network_policies.b.endpoints[0].port (line 5, column 36)',
@@ -181,4 +187,68 @@ network_policies:
       ),
     );
   });
+
+  test('that is changed anywhere is read, or refused with places, and never crashes the parser', () => {
+    const whole: unknown = parse(EVERYTHING);
+    const places = placesOf(whole, []);
+    const odd = fc.oneof(
+      fc.constantFrom<unknown>(
+        undefined,
+        null,
+        {},
+        [],
+        '',
+        'x',
+        0,
+        -1,
+        1.5,
+        70_000,
+        true,
+        [null],
+        { any: [] },
+        [[]],
+      ),
+      fc.jsonValue(),
+    );
+    fc.assert(
+      fc.property(fc.constantFrom(...places), odd, (at, replacement) => {
+        const text = stringify(replaced(structuredClone(whole), at, replacement));
+        const read = parsePolicyYaml(text);
+        if (read.ok) compilePolicy(read.value, { generation: 1 });
+        else
+          for (const { message, line, column } of read.error) {
+            expect(message).toMatch(/^[a-zA-Z]/);
+            expect([line, column], describeFault(read.error[0] as PolicyFault)).toEqual([
+              expect.any(Number),
+              expect.any(Number),
+            ]);
+          }
+      }),
+      { numRuns: 1500 },
+    );
+  });
 });
+
+type Key = string | number;
+
+/** Every place of a document, the leaves included, but not the whole. */
+function placesOf(value: unknown, at: readonly Key[]): readonly (readonly Key[])[] {
+  const inside: readonly (readonly [Key, unknown])[] = Array.isArray(value)
+    ? [...value.entries()]
+    : typeof value === 'object' && value !== null
+      ? Object.entries(value)
+      : [];
+  return [
+    ...(at.length === 0 ? [] : [at]),
+    ...inside.flatMap(([key, inner]) => placesOf(inner, [...at, key])),
+  ];
+}
+
+function replaced(root: unknown, at: readonly Key[], value: unknown): unknown {
+  let holder = root as Record<Key, unknown>;
+  for (const key of at.slice(0, -1)) holder = holder[key] as Record<Key, unknown>;
+  const last = at.at(-1) as Key;
+  if (value === undefined && !Array.isArray(holder)) delete holder[last];
+  else holder[last] = value ?? null;
+  return root;
+}
