@@ -21,6 +21,8 @@ const ROOT_PARTS = [
   'egress-report',
   'enforcement-report',
   'confinement-input',
+  'sandbox-facts',
+  'last-good-config',
 ];
 
 /**
@@ -29,12 +31,13 @@ const ROOT_PARTS = [
  */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   main: ['supervisor', 'doctor', 'handover', 'config', 'cli', ...PARTS, ...BASE, ...LEAVES],
-  supervisor: ['config', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES],
+  supervisor: ['config', 'offline-grace', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES],
   ...Object.fromEntries(
     ROOT_PARTS.map((room) => [room, ['config', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES]]),
   ),
   doctor: ['config', 'confinement-input', ...PARTS, ...BASE, ...LEAVES],
-  config: ['cli', ...BASE, ...LEAVES],
+  config: ['cli', 'offline-grace', ...BASE, ...LEAVES],
+  'offline-grace': LEAVES,
   cli: ['policy', ...LEAVES],
   ...Object.fromEntries(PARTS.map((room) => [room, [...BASE, ...LEAVES]])),
   observability: ['policy', 'buffer', ...LEAVES],

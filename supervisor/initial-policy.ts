@@ -11,6 +11,7 @@ import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
 import { parsePolicyYaml } from './policy/yaml.ts';
 import { faultsOf, type Outcome, PolicyInForce } from './policy-in-force.ts';
 import { err, ok, type Result } from './result.ts';
+import { readSandboxFacts } from './sandbox-facts.ts';
 
 /** A policy that the image may bring, used when the gateway has none (contract.md, 4.6). */
 const IMAGE_POLICY = '/etc/openshell/policy.yaml';
@@ -57,7 +58,7 @@ export async function initialPolicy(
 }
 
 const given = (document: PolicyDocument): InitialPolicy => ({
-  policy: new PolicyInForce(document),
+  policy: new PolicyInForce(document, readSandboxFacts()),
   fetched: undefined,
   kept: false,
 });
@@ -71,7 +72,7 @@ function fromKept(kept: LastGoodConfig, away: Fault, log: Logger): Result<Initia
         : `the kept one cannot be used: ${loaded.error}`;
     return err(new Fault('gateway', `${away.message}; ${why}`, { cause: away }));
   }
-  const policy = new PolicyInForce();
+  const policy = new PolicyInForce(undefined, readSandboxFacts());
   const outcome = policy.apply(loaded.value);
   if (outcome.kind !== 'loaded')
     return err(new Fault('gateway', `${away.message}; the kept one is not valid`, { cause: away }));
@@ -85,7 +86,7 @@ function fromKept(kept: LastGoodConfig, away: Fault, log: Logger): Result<Initia
 
 function fromGateway(config: GetSandboxConfigResponse, log: Logger): Result<InitialPolicy, Fault> {
   if (config.policy !== undefined) {
-    const policy = new PolicyInForce();
+    const policy = new PolicyInForce(undefined, readSandboxFacts());
     return ok({ policy, fetched: { config, outcome: policy.apply(config) }, kept: false });
   }
   if (!existsSync(IMAGE_POLICY)) {

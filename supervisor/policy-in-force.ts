@@ -8,6 +8,7 @@ import type { CallerIdentity, Decision, Intent } from './policy/intent.ts';
 import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
 import { policyFromWire } from './policy/wire.ts';
 import type { Result } from './result.ts';
+import type { SandboxFacts } from './sandbox-facts.ts';
 
 /** What became of a configuration that came from the gateway. */
 export type Outcome =
@@ -34,11 +35,14 @@ export class PolicyInForce {
   #hash = '';
   #version = 0;
 
+  readonly #facts: SandboxFacts;
+
   /** Without a document everything is denied as the restrictive default does, until a valid one is applied. */
-  constructor(document?: PolicyDocument) {
+  constructor(document?: PolicyDocument, facts: SandboxFacts = {}) {
     this.#document = document ?? RESTRICTIVE_DEFAULT;
     this.#valid = document !== undefined;
-    this.#generation = compilePolicy(this.#document, { generation: 1 });
+    this.#facts = facts;
+    this.#generation = compilePolicy(this.#document, { generation: 1, ...facts });
   }
 
   get document(): PolicyDocument {
@@ -111,7 +115,9 @@ export class PolicyInForce {
     const generation = this.generation + 1;
     const [reason] = this.#closures.values();
     this.#generation =
-      reason === undefined ? compilePolicy(this.#document, { generation }) : quarantined(reason, generation);
+      reason === undefined
+        ? compilePolicy(this.#document, { generation, ...this.#facts })
+        : quarantined(reason, generation);
   }
 }
 

@@ -99,4 +99,15 @@ describe('the policy in force', () => {
       version: 0,
     });
   });
+
+  test('knows a binary by what its link leads to, also after a change', () => {
+    const linked = {
+      version: 1,
+      networkPolicies: { a: { endpoints: [{ host: 'a.test', port: 1 }], binaries: [{ path: '/link' }] } },
+    };
+    const resolveBinary = (path: string) => (path === '/link' ? '/x' : undefined);
+    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT, { resolveBinary });
+    policy.apply(config(3, linked));
+    expect(ask(policy).kind).toBe('allow');
+  });
 });
