@@ -41,9 +41,10 @@ export function findAmbiguities(document: PolicyDocument): readonly PolicyFault[
 
 function firstConflict(placed: Placed, others: Iterable<Placed>): PolicyFault | undefined {
   for (const other of others) {
-    if (other.traits === placed.traits || !hostsOverlap(other.host, placed.host)) continue;
+    if (other.traits === placed.traits) continue;
     const differs = conflicts(other.endpoint, placed.endpoint);
-    if (differs.length === 0) continue;
+    // Searching two patterns for a common host costs the most, so it comes last.
+    if (differs.length === 0 || !hostsOverlap(other.host, placed.host)) continue;
     const message = `differs in ${differs.join(', ')} from ${placeText(other.at)}, which covers the same host and port`;
     return faultAt(placed.at, message);
   }
@@ -104,33 +105,43 @@ function traitsOf(endpoint: Endpoint): string {
 }
 
 function conflicts(a: Endpoint, b: Endpoint): readonly string[] {
-  const differs: string[] = [];
-  const compare = (name: string, of: (endpoint: Endpoint) => unknown): void => {
-    if (of(a) !== of(b)) differs.push(name);
+  const [connection, request]: [string[], string[]] = [[], []];
+  const compare = (into: string[], name: string, of: (endpoint: Endpoint) => unknown): void => {
+    if (of(a) !== of(b)) into.push(name);
   };
-  compare('protocol (tcp or not)', ({ protocol }) => protocol === 'tcp');
-  compare('tls', ({ tls }) => tls);
-  compare('allowed_ips', ({ allowedIps }) => [...new Set(allowedIps.map(normalizeText))].sort().join());
-  compare('advisor_proposed', ({ advisorProposed }) => advisorProposed);
-  if (!competes(a) || !competes(b) || specificity(a) !== specificity(b) || !scopesOverlap(a.path, b.path))
-    return differs;
-  compare('protocol', ({ protocol }) => (protocol === 'tcp' ? 'opaque' : protocol));
-  compare('enforcement', ({ enforcement }) => enforcement);
-  compare('allow_encoded_slash', ({ allowEncodedSlash }) => allowEncodedSlash);
-  compare('websocket_credential_rewrite', ({ websocketCredentialRewrite }) => websocketCredentialRewrite);
-  compare('request_body_credential_rewrite', (one) => one.requestBodyCredentialRewrite);
-  compare('credential_signing', ({ credentialSigning }) => credentialSigning);
-  compare('signing_service', ({ signingService }) => signingService);
-  compare('signing_region', ({ signingRegion }) => signingRegion);
-  compare('credential_binding', ({ credentialBinding }) => credentialBinding);
-  if (a.protocol !== b.protocol) return differs;
-  if (a.protocol === 'websocket') compare('how text messages are read', hasGraphqlMessages);
-  if (a.protocol === 'graphql') compare('graphql_max_body_bytes', ({ graphqlMaxBodyBytes: max }) => max);
-  if (a.protocol === 'json-rpc' || a.protocol === 'mcp')
-    compare('max_body_bytes', ({ jsonRpcMaxBodyBytes }) => jsonRpcMaxBodyBytes);
-  if (a.protocol === 'mcp') compare('mcp.strict_tool_names', ({ mcp }) => mcp?.strictToolNames ?? true);
-  return differs;
+  compare(connection, 'protocol (tcp or not)', ({ protocol }) => protocol === 'tcp');
+  compare(connection, 'tls', ({ tls }) => tls);
+  compare(connection, 'allowed_ips', ({ allowedIps }) =>
+    [...new Set(allowedIps.map(normalizeText))].sort().join(),
+  );
+  compare(connection, 'advisor_proposed', ({ advisorProposed }) => advisorProposed);
+  if (!competes(a) || !competes(b) || specificity(a) !== specificity(b)) return connection;
+  compare(request, 'protocol', ({ protocol }) => (protocol === 'tcp' ? 'opaque' : protocol));
+  for (const [name, of, protocols] of REQUEST_TRAITS)
+    if (protocols === undefined || (a.protocol === b.protocol && protocols.includes(a.protocol)))
+      compare(request, name, of);
+  return request.length > 0 && scopesOverlap(a.path, b.path) ? [...connection, ...request] : connection;
 }
+
+/** What must be one and the same for a request, and among which protocols. */
+const REQUEST_TRAITS: readonly (readonly [
+  name: string,
+  of: (endpoint: Endpoint) => unknown,
+  protocols?: readonly Endpoint['protocol'][],
+])[] = [
+  ['enforcement', ({ enforcement }) => enforcement],
+  ['allow_encoded_slash', ({ allowEncodedSlash }) => allowEncodedSlash],
+  ['websocket_credential_rewrite', ({ websocketCredentialRewrite }) => websocketCredentialRewrite],
+  ['request_body_credential_rewrite', (one) => one.requestBodyCredentialRewrite],
+  ['credential_signing', ({ credentialSigning }) => credentialSigning],
+  ['signing_service', ({ signingService }) => signingService],
+  ['signing_region', ({ signingRegion }) => signingRegion],
+  ['credential_binding', ({ credentialBinding }) => credentialBinding],
+  ['how text messages are read', hasGraphqlMessages, ['websocket']],
+  ['graphql_max_body_bytes', ({ graphqlMaxBodyBytes }) => graphqlMaxBodyBytes, ['graphql']],
+  ['max_body_bytes', ({ jsonRpcMaxBodyBytes }) => jsonRpcMaxBodyBytes, ['json-rpc', 'mcp']],
+  ['mcp.strict_tool_names', ({ mcp }) => mcp?.strictToolNames ?? true, ['mcp']],
+];
 
 const normalizeText = (text: string): string => text.trim().toLowerCase();
 

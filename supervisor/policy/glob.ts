@@ -30,12 +30,17 @@ export type Step =
 /** Alternatives, each a sequence of steps. */
 export type Program = readonly (readonly Step[])[];
 
-/** What `{…}` may expand to: more is refused, because the expansion multiplies. */
+/** What `{…}` may expand to, and how deep: more is refused, because the expansion multiplies. */
 const MAX_ALTERNATIVES = 64;
+const MAX_DEPTH = 8;
+
+/** No longer than the longest path. */
+const MAX_LENGTH = 4096;
 
 /** Reads a pattern; the error says what is wrong with it. */
 export function parseGlob(pattern: string, dialect: GlobDialect): Result<Program, string> {
-  const alternatives = dialect.braces ? expandBraces(pattern) : ok([pattern]);
+  if (pattern.length > MAX_LENGTH) return err(`is longer than ${MAX_LENGTH} characters`);
+  const alternatives = dialect.braces ? expandBraces(pattern, 0) : ok([pattern]);
   if (!alternatives.ok) return alternatives;
   const program: (readonly Step[])[] = [];
   for (const alternative of alternatives.value) {
@@ -113,7 +118,8 @@ function parseClass(
 }
 
 /** Writes `a{b,c}d` out as its alternatives; nested ones too. Brackets and escapes keep their braces. */
-function expandBraces(pattern: string): Result<readonly string[], string> {
+function expandBraces(pattern: string, depth: number): Result<readonly string[], string> {
+  if (depth > MAX_DEPTH) return err(`nests braces more than ${MAX_DEPTH} deep`);
   let results = [''];
   let at = 0;
   while (at < pattern.length) {
@@ -130,7 +136,7 @@ function expandBraces(pattern: string): Result<readonly string[], string> {
     if (group === undefined) return err('has a { without its }');
     const inner: string[] = [];
     for (const part of group.parts) {
-      const expanded = expandBraces(part);
+      const expanded = expandBraces(part, depth + 1);
       if (!expanded.ok) return expanded;
       inner.push(...expanded.value);
       if (inner.length * results.length > MAX_ALTERNATIVES)

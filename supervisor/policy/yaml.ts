@@ -5,13 +5,16 @@ import type { PolicyDocument } from './document.ts';
 import { faultAt, type Place, type PolicyFault } from './fault.ts';
 import { validatePolicy } from './validation.ts';
 import { documentFrom } from './yaml-document.ts';
-import { POLICY_SCHEMA } from './yaml-schema.ts';
+import { POLICY_SCHEMA, type PolicyShape } from './yaml-schema.ts';
 
 /** The gateway's own bound on a stored policy (contract.md, 2.3), in bytes. */
 export const MAX_POLICY_BYTES = 262_144;
 
 /** Deeper than any policy; what is deeper would only exhaust the stack. */
 const MAX_DEPTH = 64;
+
+/** Keys, items and values that a policy may expand to: more than its bytes can hold without aliases. */
+const MAX_NODES = 200_000;
 
 /**
  * Reads a policy from YAML 1.2 text: at most MAX_POLICY_BYTES, no duplicate keys, no unknown keys, aliases
@@ -67,29 +70,30 @@ function parseSyntax(source: string, lines: LineCounter): Result<Document, reado
 
 /** Reads a policy from what JSON or YAML has been parsed to; faults have no line then. */
 export function readValue(value: unknown): Result<PolicyDocument, readonly PolicyFault[]> {
-  const strange = strangeKeys(value, []);
+  const strange: PolicyFault[] = [];
+  if (countNodes(value, [], strange) > MAX_NODES)
+    return err([faultAt([], `expands to more than ${MAX_NODES} keys, items and values`)]);
   if (strange.length > 0) return err(strange);
-  const faults: PolicyFault[] = [];
-  let rest: unknown = value;
+  const shaped = v.safeParse(POLICY_SCHEMA, value);
+  if (shaped.success) return validated(shaped.output, []);
   // What has no shape is taken out, so that the faults of all that has one are found as well.
-  for (let round = 0; round < 2; round++) {
-    const shaped = v.safeParse(POLICY_SCHEMA, rest);
-    if (shaped.success) {
-      const document = documentFrom(shaped.output, faults);
-      const before = [...faults];
-      const isNew = (fault: PolicyFault): boolean => !before.some((found) => mayFollow(fault, found));
-      faults.push(...validatePolicy(document).filter(isNew));
-      return faults.length > 0 ? err(faults) : ok(document);
-    }
-    if (round > 0) break;
-    const wrong = shaped.issues.flatMap(leafIssues);
-    faults.push(...wrong);
-    rest = withoutPlaces(
-      value,
-      wrong.map(({ at }) => at),
-    );
-  }
-  return err(faults);
+  const found = shaped.issues.flatMap(leafIssues);
+  const places = found.map(({ at }) => at);
+  const rest = v.safeParse(POLICY_SCHEMA, withoutPlaces(value, places));
+  return rest.success ? validated(rest.output, found) : err(found);
+}
+
+/** The document of a shape; with faults that were found before, all of them instead. */
+function validated(
+  shape: PolicyShape,
+  found: readonly PolicyFault[],
+): Result<PolicyDocument, readonly PolicyFault[]> {
+  const unshaped: PolicyFault[] = [];
+  const document = documentFrom(shape, unshaped);
+  const before = [...found, ...unshaped];
+  const isNew = (fault: PolicyFault): boolean => !before.some((one) => mayFollow(fault, one));
+  const faults = [...before, ...validatePolicy(document).filter(isNew)];
+  return faults.length > 0 ? err(faults) : ok(document);
 }
 
 /** Whether a fault may only follow from one that was found before: at its place, below, or beside it. */
@@ -104,17 +108,28 @@ function mayFollow(later: PolicyFault, found: PolicyFault): boolean {
 
 const UNKNOWN_KEY = 'is not a key of the policy schema';
 
-/** Names that mean something to JavaScript, and nesting without end: neither is a policy. */
-function strangeKeys(value: unknown, at: Place): readonly PolicyFault[] {
-  if (typeof value !== 'object' || value === null) return [];
-  if (at.length > MAX_DEPTH) return [faultAt(at.slice(0, 8), `is nested more than ${MAX_DEPTH} deep`)];
-  if (Array.isArray(value)) return value.flatMap((item, index) => strangeKeys(item, [...at, index]));
-  if (value instanceof Map || value instanceof Set) return [faultAt(at, 'has keys that are no texts')];
-  return Object.entries(value).flatMap(([key, inner]) =>
-    ['__proto__', 'prototype', 'constructor'].includes(key)
-      ? [faultAt([...at, key], 'cannot be used as a name')]
-      : strangeKeys(inner, [...at, key]),
-  );
+/**
+ * Counts what a document holds, up to the bound, and reports what is no policy whatever it holds: names
+ * that mean something to JavaScript, and nesting without end.
+ */
+function countNodes(value: unknown, at: Place, faults: PolicyFault[]): number {
+  if (typeof value !== 'object' || value === null) return 1;
+  if (at.length > MAX_DEPTH) {
+    faults.push(faultAt(at.slice(0, 8), `is nested more than ${MAX_DEPTH} deep`));
+    return 1;
+  }
+  if (value instanceof Map || value instanceof Set) {
+    faults.push(faultAt(at, 'has keys that are no texts'));
+    return 1;
+  }
+  let count = 1;
+  for (const [key, inner] of Array.isArray(value) ? value.entries() : Object.entries(value)) {
+    if (key === '__proto__' || key === 'prototype' || key === 'constructor')
+      faults.push(faultAt([...at, key], 'cannot be used as a name'));
+    count += countNodes(inner, [...at, key], faults);
+    if (count > MAX_NODES) break;
+  }
+  return count;
 }
 
 /** One fault for each place; of a choice between shapes the faults of the one that was meant. */

@@ -134,6 +134,8 @@ describe('a glob', () => {
     ['a[z-a]', 'has the range z-a, which is the wrong way round'],
     ['a\\', 'ends with a backslash that escapes nothing'],
     ['{a,b}'.repeat(7), 'has more than 64 alternatives'],
+    [`${'{'.repeat(10)}${'}'.repeat(10)}`, 'nests braces more than 8 deep'],
+    ['*'.repeat(4097), 'is longer than 4096 characters'],
   ])('%s is refused', (pattern, error) => {
     expect(parseGlob(pattern, PATH_GLOB)).toEqual({ ok: false, error });
   });

@@ -174,6 +174,16 @@ network_policies:
     expect(faults(bomb.join('\n'))).toHaveLength(1);
   });
 
+  test('that names the same again and again, or nests without end, is refused in bounded time', () => {
+    const aliases = Array.from({ length: 90 }, (_, index) => `  r${index}: { endpoints: *a }`).join('\n');
+    const endpoints = Array(3000).fill('{host: "*"}').join(',');
+    expect(
+      faults(`version: 1\nnetwork_policies:\n  r: { endpoints: &a [${endpoints}] }\n${aliases}`),
+    ).toEqual([expect.stringContaining('expands to more than 200000')]);
+    for (const text of ['['.repeat(100_000), `version: ${'['.repeat(1000)}${']'.repeat(1000)}`])
+      expect(faults(text).length).toBeGreaterThan(0);
+  });
+
   test('never makes the parser throw', () => {
     fc.assert(fc.property(fc.string(), (text) => void parsePolicyYaml(text)));
     fc.assert(fc.property(fc.json(), (text) => void parsePolicyYaml(text)));
