@@ -74,7 +74,9 @@ export class Boots {
 export class DiskQueue implements ClassQueue {
   readonly #class: RecordClass;
   readonly #boots: Boots;
-  readonly #sql: Readonly<Record<'insert' | 'after' | 'victim' | 'before' | 'drop' | 'delete', Statement>>;
+  readonly #sql: Readonly<
+    Record<'insert' | 'after' | 'victim' | 'losable' | 'before' | 'drop' | 'delete', Statement>
+  >;
   #totals: Totals;
   /** Places that are delivered, though rows of them may be left. */
   #floor: number;
@@ -93,8 +95,16 @@ export class DiskQueue implements ClassQueue {
     this.#sql = {
       insert: db.prepare(`INSERT OR REPLACE INTO ${table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
       after: db.prepare(`SELECT * FROM ${table} WHERE place > ? ORDER BY place LIMIT 1`),
-      victim: db.prepare(`SELECT * FROM ${table} WHERE place > ? AND kind = 0 ORDER BY place LIMIT 1`),
-      before: db.prepare(`SELECT * FROM ${table} WHERE place < ? AND place > ? ORDER BY place DESC LIMIT 1`),
+      // Without its text: when the buffer is full this is asked for each append.
+      victim: db.prepare(
+        `SELECT place, boot, first, last, count, bytes FROM ${table}
+         WHERE place > ? AND kind = 0 ORDER BY place LIMIT 1`,
+      ),
+      losable: db.prepare(`SELECT place FROM ${table} WHERE place > ? AND kind = 0 ORDER BY place LIMIT 1`),
+      before: db.prepare(
+        `SELECT place, boot, first, last, count, bytes, kind, sum, iif(kind = 0, '', body) AS body FROM ${table}
+         WHERE place < ? AND place > ? ORDER BY place DESC LIMIT 1`,
+      ),
       drop: db.prepare(`DELETE FROM ${table} WHERE place <= ?`),
       delete: db.prepare(`DELETE FROM ${table} WHERE place = ?`),
     };
@@ -159,7 +169,7 @@ export class DiskQueue implements ClassQueue {
   }
 
   oldestLosable(): number | undefined {
-    const row = this.#sql.victim.get(Math.max(this.#pinned, this.#floor));
+    const row = this.#sql.losable.get(Math.max(this.#pinned, this.#floor));
     return row === undefined ? undefined : Number(row['place']);
   }
 
@@ -167,12 +177,20 @@ export class DiskQueue implements ClassQueue {
     const row = this.#sql.victim.get(Math.max(this.#pinned, this.#floor));
     if (row === undefined) return;
     const place = Number(row['place']);
-    const bytes = Number(row['bytes']);
     const gap = this.#gapOfRow(row, 'buffer full');
-    this.#insert(place, gap);
-    this.#add(ENTRY_OVERHEAD_BYTES - bytes, 0, -1);
     this.#lose(1);
-    const merged = this.#mergeWithOlder(place, gap);
+    const older = this.#gapBefore(place);
+    const one = joined(older?.entry, gap);
+    let merged: Placed = { place, entry: gap };
+    if (older !== undefined && one !== undefined) {
+      merged = { place: older.place, entry: one };
+      this.#insert(merged.place, one);
+      this.#sql.delete.run(place);
+      this.#add(-gap.lostBytes, -1, -1);
+    } else {
+      this.#insert(place, gap);
+      this.#add(ENTRY_OVERHEAD_BYTES - gap.lostBytes, 0, -1);
+    }
     const next = this.#sql.after.get(merged.place);
     if (next !== undefined && next['kind'] !== 0) this.#merge(merged, this.#placed(next));
   }
@@ -241,21 +259,23 @@ export class DiskQueue implements ClassQueue {
     if (behind.entry.type === 'gap') this.#mergeWithOlder(behind.place, behind.entry);
   }
 
-  /** Makes one of this gap and the one before it, where that may be. Returns what stands there now. */
-  #mergeWithOlder(place: number, gap: GapEntry): Placed {
-    const own: Placed = { place, entry: gap };
-    const row = this.#sql.before.get(place, Math.max(this.#pinned, this.#floor));
-    if (row === undefined || row['kind'] === 0) return own;
-    return this.#merge(this.#placed(row), own) ?? own;
+  /** Makes one of this gap and the one before it, where that may be. */
+  #mergeWithOlder(place: number, gap: GapEntry): void {
+    const older = this.#gapBefore(place);
+    if (older !== undefined) this.#merge(older, { place, entry: gap });
   }
 
-  #merge(older: Placed, newer: Placed): Placed | undefined {
+  #gapBefore(place: number): Placed | undefined {
+    const row = this.#sql.before.get(place, Math.max(this.#pinned, this.#floor));
+    return row === undefined || row['kind'] === 0 ? undefined : this.#placed(row);
+  }
+
+  #merge(older: Placed, newer: Placed): void {
     const one = joined(older.entry, newer.entry);
-    if (one === undefined) return undefined;
+    if (one === undefined) return;
     this.#insert(older.place, one);
     this.#sql.delete.run(newer.place);
     this.#add(-ENTRY_OVERHEAD_BYTES, -1, 0);
-    return { place: older.place, entry: one };
   }
 
   #insert(place: number, entry: Entry): void {

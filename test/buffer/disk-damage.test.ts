@@ -217,7 +217,11 @@ test('any bytes anywhere in it: it opens and goes on', async () => {
         rmSync(directory, { recursive: true, force: true });
       },
     ),
-    { numRuns: 150 },
+    {
+      numRuns: 150,
+      // Breaks the order of a tree's rows: a new record was taken, and not found again.
+      examples: [[[[38538, Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 41, 0])]]]],
+    },
   );
 }, 120_000);
 
