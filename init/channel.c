@@ -42,11 +42,13 @@ static bool parse_address(struct channel_request *request)
 
 enum channel_line channel_parse(const char *line, size_t size, struct channel_request *request)
 {
-	static const char command[] = "\"listen ";
-	const size_t skip = sizeof command - 1;
+	static const char listen_command[] = "\"listen ", bind_command[] = "\"bind ";
 
 	if (!size || line[0] != '"')
 		return CHANNEL_SKIP;
+	request->datagrams = size >= sizeof bind_command && !memcmp(line, bind_command, sizeof bind_command - 1);
+	const char *command = request->datagrams ? bind_command : listen_command;
+	const size_t skip = strlen(command);
 	if (size <= skip + 1 || memcmp(line, command, skip) || line[size - 1] != '"')
 		return CHANNEL_WRONG;
 	const char *address = line + skip, *stop = line + size - 1;
@@ -62,13 +64,14 @@ enum channel_line channel_parse(const char *line, size_t size, struct channel_re
 	return CHANNEL_LISTEN;
 }
 
-static int make_listener(const struct channel_request *request, int *error)
+static int make_socket(const struct channel_request *request, int *error)
 {
-	int one = 1;
-	int made = socket(request->place.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+	int one = 1, kind = request->datagrams ? SOCK_DGRAM : SOCK_STREAM;
+	int made = socket(request->place.any.sa_family, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (made >= 0 && !setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) &&
-	    !bind(made, &request->place.any, request->place_size) && !listen(made, 511))
+	/* On UDP the option would let a process of the same user bind the address a second time and take the datagrams. */
+	if (made >= 0 && (request->datagrams || !setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one)) &&
+	    !bind(made, &request->place.any, request->place_size) && (request->datagrams || !listen(made, 511)))
 		return made;
 	*error = errno;
 	if (made >= 0)
@@ -76,18 +79,28 @@ static int make_listener(const struct channel_request *request, int *error)
 	return -1;
 }
 
+/* What makes Node give the descriptor that comes along to the listener of "message" as an object of its own. */
+static const char *handle_type(const struct channel_request *request)
+{
+	if (!request->datagrams)
+		return "\"net.Server\"";
+	return request->place.any.sa_family == AF_INET ? "\"dgram.Socket\",\"dgramType\":\"udp4\""
+						       : "\"dgram.Socket\",\"dgramType\":\"udp6\"";
+}
+
 bool channel_answer(int channel, const struct channel_request *request)
 {
-	char line[256];
-	int error = 0, made = make_listener(request, &error);
+	char line[320];
+	const char *op = request->datagrams ? "bind" : "listen";
+	int error = 0, made = make_socket(request, &error);
 
 	/* The address holds only what inet_pton(3) accepts, so nothing in it needs escaping. */
 	int size = made >= 0 ? snprintf(line, sizeof line,
-					"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Server\",\"msg\":{\"op\":\"listen\",\"ok\":true,"
-					"\"address\":\"%s\",\"port\":%u}}\n", request->address, request->port)
+					"{\"cmd\":\"NODE_HANDLE\",\"type\":%s,\"msg\":{\"op\":\"%s\",\"ok\":true,"
+					"\"address\":\"%s\",\"port\":%u}}\n", handle_type(request), op, request->address, request->port)
 			     : snprintf(line, sizeof line,
-					"{\"op\":\"listen\",\"ok\":false,\"address\":\"%s\",\"port\":%u,\"errno\":\"%s\"}\n",
-					request->address, request->port, errno_name(error));
+					"{\"op\":\"%s\",\"ok\":false,\"address\":\"%s\",\"port\":%u,\"errno\":\"%s\"}\n",
+					op, request->address, request->port, errno_name(error));
 	error = send_descriptors(channel, line, (size_t)size, &made, made >= 0 ? 1 : 0);
 	if (made >= 0)
 		close(made);

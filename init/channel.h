@@ -13,8 +13,9 @@
 
 enum { CHANNEL_LINE_MAX = 512 }; /* a longer line ends the channel */
 
-/* "listen ADDRESS PORT": a TCP listener on a loopback address of the namespace. */
+/* "listen ADDRESS PORT": a TCP listener, "bind ADDRESS PORT": a UDP socket, on a loopback address of the namespace. */
 struct channel_request {
+	bool datagrams;
 	char address[INET6_ADDRSTRLEN];
 	unsigned short port; /* 0: any */
 	union {
@@ -30,7 +31,7 @@ enum channel_line { CHANNEL_SKIP, CHANNEL_LISTEN, CHANNEL_WRONG };
 /* Parses one line without its newline. */
 enum channel_line channel_parse(const char *line, size_t size, struct channel_request *request);
 
-/* Makes the listener that `request` asks for and sends it, or the errno that refused it. False when the channel is broken. */
+/* Makes the socket that `request` asks for and sends it, or the errno that refused it. False when the channel is broken. */
 bool channel_answer(int channel, const struct channel_request *request);
 
 #endif

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { Socket as DatagramSocket } from 'node:dgram';
 import { Server, Socket } from 'node:net';
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
@@ -33,15 +34,17 @@ export interface Anchor {
    * `listen` when the address is taken, or after 5 s without an answer.
    */
   listen(host: string, port: number): Promise<Result<Server, Fault>>;
+  /** A bound UDP socket inside the namespace, on an address of its loopback. Fails as `listen` does. */
+  bind(host: string, port: number): Promise<Result<DatagramSocket, Fault>>;
   /** Settles, with the reason, when the anchor has ended: the sandbox cannot go on. */
   readonly ended: Promise<string>;
 }
 
 const ANSWER_MS = 5_000;
 
-/** The anchor's answer to "listen", with the listener when it worked (init/channel.h). */
-interface ListenAnswer {
-  readonly op: 'listen';
+/** The anchor's answer to "listen" and "bind", with the socket when it worked (init/channel.h). */
+interface SocketAnswer {
+  readonly op: 'listen' | 'bind';
   readonly ok: boolean;
   readonly address: string;
   readonly port: number;
@@ -75,31 +78,50 @@ export async function startAnchor(
     return err(new Fault('confinement', `the anchor of the namespace fence ended ${await ended}`));
   const seen = records.find(([word]) => word === 'view');
   const inner = records.find(([word]) => word === 'pid')?.[1];
-  // One question at a time: the answer to each is the next message.
+  // One question at a time, so that a slow anchor is asked no faster than it answers.
   let turn: Promise<unknown> = Promise.resolve();
-  const ask = (command: string): Promise<{ answer: ListenAnswer; handle: unknown } | undefined> =>
-    new Promise((resolve) => {
+  const ask = (op: SocketAnswer['op'], host: string, port: number) =>
+    new Promise<{ readonly answer: SocketAnswer; readonly handle: unknown } | undefined>((resolve) => {
       const timer = setTimeout(() => finish(undefined), ANSWER_MS);
-      const finish = (value: { answer: ListenAnswer; handle: unknown } | undefined): void => {
+      const finish = (value: { answer: SocketAnswer; handle: unknown } | undefined): void => {
         clearTimeout(timer);
         child.off('message', onMessage);
         resolve(value);
       };
-      const onMessage = (answer: unknown, handle: unknown): void =>
-        finish({ answer: answer as ListenAnswer, handle });
+      const onMessage = (message: unknown, handle: unknown): void => {
+        const answer = message as SocketAnswer;
+        // What was given up on may still come, late.
+        if (answer.op === op && answer.address === host && answer.port === port) finish({ answer, handle });
+        else if (handle instanceof Server || handle instanceof DatagramSocket) handle.close();
+      };
       child.on('message', onMessage);
-      child.send(command, (error) => (error === null ? undefined : finish(undefined)));
+      child.send(`${op} ${host} ${port}`, (error) => (error === null ? undefined : finish(undefined)));
     });
-  const listen = async (host: string, port: number): Promise<Result<Server, Fault>> => {
-    const answered = await ask(`listen ${host} ${port}`);
-    if (answered?.handle instanceof Server) return ok(answered.handle);
+  const request = async <T>(
+    op: SocketAnswer['op'],
+    host: string,
+    port: number,
+    kind: new (...parts: never[]) => T,
+  ): Promise<Result<T, Fault>> => {
+    const answered = await ask(op, host, port);
+    if (answered?.handle instanceof kind) return ok(answered.handle);
     const why =
       answered === undefined
         ? 'the anchor does not answer'
         : answered.answer.errno === 'EADDRINUSE'
           ? 'the address is taken'
           : (answered.answer.errno ?? 'no listener came');
-    return err(new Fault('listen', `cannot listen on ${host}:${port} in the namespace fence: ${why}`));
+    return err(
+      new Fault(
+        'listen',
+        `cannot ${op === 'bind' ? 'receive' : 'listen'} on ${host}:${port} in the namespace fence: ${why}`,
+      ),
+    );
+  };
+  const inTurn = <T>(act: () => Promise<T>): Promise<T> => {
+    const mine = turn.then(act);
+    turn = mine;
+    return mine;
   };
   return ok({
     pids: [child.pid, ...(inner === undefined ? [] : [Number(inner)])],
@@ -108,10 +130,7 @@ export async function startAnchor(
         ? undefined
         : { freshProc: seen[1] === '1', resolvConf: seen[2] === '1', missing: Number(seen[3]) },
     ended,
-    listen(host, port) {
-      const mine = turn.then(() => listen(host, port));
-      turn = mine;
-      return mine;
-    },
+    listen: (host, port) => inTurn(() => request('listen', host, port, Server)),
+    bind: (host, port) => inTurn(() => request('bind', host, port, DatagramSocket)),
   });
 }
