@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import {
   allowedIps,
   classifyAddress,
@@ -13,6 +13,9 @@ import {
   parseRange,
 } from '../../supervisor/policy/addresses.ts';
 import type { DestinationRule } from '../../supervisor/policy/intent.ts';
+
+// Thousands of cases, on a machine that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 describe('an address', () => {
   test.each([

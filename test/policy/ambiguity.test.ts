@@ -1,10 +1,13 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { findAmbiguities } from '../../supervisor/policy/ambiguity.ts';
 import { BLANK_ENDPOINT, type Endpoint } from '../../supervisor/policy/document.ts';
 import { hostsOverlap } from '../../supervisor/policy/host-pattern.ts';
 import { RESTRICTIVE_DEFAULT } from '../../supervisor/policy/restrictive-default.ts';
 import { faults } from './documents.ts';
+
+// Thousands of cases, on a machine that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 describe('a policy', () => {
   const pair = (first: string, second: string) =>

@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { compileBinaryPattern } from '../../supervisor/policy/binary-pattern.ts';
 import { compilePolicy, quarantined } from '../../supervisor/policy/compilation.ts';
@@ -10,6 +10,9 @@ import { RESTRICTIVE_DEFAULT } from '../../supervisor/policy/restrictive-default
 import { policyFromWire } from '../../supervisor/policy/wire.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
 import { caller, compile, documentOf, granted, to } from './grants.ts';
+
+// Thousands of cases, on a machine that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const CURL = caller('/usr/bin/curl', '/bin/bash');
 

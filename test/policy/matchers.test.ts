@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { compileBinaryPattern } from '../../supervisor/policy/binary-pattern.ts';
 import { PATH_GLOB, parseGlob, VALUE_GLOB } from '../../supervisor/policy/glob.ts';
 import { compileHostPattern, hostsOverlap } from '../../supervisor/policy/host-pattern.ts';
@@ -9,6 +9,9 @@ import {
   compileValueGlob,
   scopesOverlap,
 } from '../../supervisor/policy/matchers.ts';
+
+// Thousands of cases, on a machine that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 /** The slow and obvious way: tries every split at every wildcard. No classes, braces or escapes. */
 function naive(pattern: string, text: string, delimiter: string, crossing = false): boolean {

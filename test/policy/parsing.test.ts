@@ -1,10 +1,13 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { compilePolicy } from '../../supervisor/policy/compilation.ts';
 import { describeFault, type PolicyFault } from '../../supervisor/policy/fault.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
 import { EVERYTHING, endpoint, faults } from './documents.ts';
+
+// Thousands of cases, on a machine that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 describe('a policy in YAML', () => {
   test.each([
@@ -234,7 +237,7 @@ network_policies:
             ]);
           }
       }),
-      { numRuns: 1500 },
+      { numRuns: 600 },
     );
   });
 });

@@ -1,11 +1,14 @@
 import * as fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { compilePolicy } from '../../supervisor/policy/compilation.ts';
 import { BLANK_ENDPOINT, type Endpoint, type OperationPattern } from '../../supervisor/policy/document.ts';
 import { compileValueGlob } from '../../supervisor/policy/matchers.ts';
 import { decideRequest } from '../../supervisor/policy/request-decision.ts';
 import { RESTRICTIVE_DEFAULT } from '../../supervisor/policy/restrictive-default.ts';
 import { granted } from './grants.ts';
+
+// Thousands of cases, on a machine that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const word = fc.constantFrom('a', 'b', 'a.b', 'a/b', '');
 const glob = fc.constantFrom('a', 'b', '*', '**', 'a*', '{a,b}', '?');

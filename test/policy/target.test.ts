@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import {
   admitTarget,
   canonicalizeTarget,
@@ -7,6 +7,9 @@ import {
   parseQuery,
 } from '../../supervisor/policy/target.ts';
 import { grantOf } from './grants.ts';
+
+// Thousands of cases, on a machine that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const canonical = (target: string, allowEncodedSlash = false) => {
   const result = canonicalizeTarget(target, { allowEncodedSlash });

@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { JsonObject } from '../../supervisor/policy/document.ts';
 import { describeFault } from '../../supervisor/policy/fault.ts';
@@ -9,6 +9,9 @@ import { policyFromWire, policyToWire } from '../../supervisor/policy/wire.ts';
 import { parsePolicyYaml } from '../../supervisor/policy/yaml.ts';
 import { policyToYaml } from '../../supervisor/policy/yaml-writer.ts';
 import { EVERYTHING, endpoint } from './documents.ts';
+
+// Thousands of cases, on a machine that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const AT = 'network_policies.a.endpoints[0]';
 
