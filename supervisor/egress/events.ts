@@ -5,9 +5,16 @@ import type { RequestEvent } from './http/connection-context.ts';
 export type DenialStage =
   | 'connect'
   | 'forward'
+  | 'transparent-tcp'
   | 'ssrf'
   | 'connect-l7-parse-rejection'
   | 'forward-l7-parse-rejection';
+
+/** The stage that denies before any destination is known. Upstream has no SOCKS; what it does is what CONNECT does. */
+export function stageOf(via: Intent['via']): DenialStage {
+  if (via === 'transparent') return 'transparent-tcp';
+  return via === 'socks' ? 'connect' : via;
+}
 
 /** What happened to one connection. Logs, metrics and denial summaries are made of these. */
 export type EgressEvent =
@@ -47,6 +54,10 @@ export type EgressEvent =
       readonly receivedBytes: number;
       readonly durationMs: number;
     }
+  /** The sandbox's resolver was asked for a name outside the policy; so many others before it were not told of. */
+  | { readonly kind: 'name-denied'; readonly name: string; readonly passedOver: number }
+  /** A name of the policy got no address. */
+  | { readonly kind: 'name-failed'; readonly name: string; readonly reason: string }
   | { readonly kind: 'refused'; readonly reason: 'too-many-connections' | 'malformed' };
 
 export type EgressObserver = (event: EgressEvent) => void;

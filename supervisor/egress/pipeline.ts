@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { CallerIdentity, Decision, Grant, Intent } from '../policy/intent.ts';
 import { err, ok, type Result } from '../result.ts';
 import { dial, type JudgeAddress, planDestination } from './destination.ts';
-import type { DenialStage, EgressObserver } from './events.ts';
+import { type DenialStage, type EgressObserver, stageOf } from './events.ts';
 import type { CallerIdentification } from './identity/caller.ts';
 import type { Resolve } from './resolver.ts';
 import type { ProxyAnswer } from './responses.ts';
@@ -56,15 +56,16 @@ export class EgressPipeline {
 
     const root = mainPid();
     if (root === undefined)
-      return denied(intent.via, undefined, undefined, 'the main process does not run yet');
+      return denied(stageOf(intent.via), undefined, undefined, 'the main process does not run yet');
     const caller = await callers.identify(connectionOf(client), root);
-    if (!caller.ok) return denied(intent.via, undefined, undefined, caller.error);
+    if (!caller.ok) return denied(stageOf(intent.via), undefined, undefined, caller.error);
     const identity = caller.value;
     const decision = authorize(intent, identity);
-    if (decision.kind === 'deny') return denied(intent.via, identity, decision.policy, decision.reason);
+    if (decision.kind === 'deny')
+      return denied(stageOf(intent.via), identity, decision.policy, decision.reason);
     if (decision.credentials === 'refuse')
       return denied(
-        intent.via,
+        stageOf(intent.via),
         identity,
         decision.policy,
         'credentials travel to this endpoint, and tls: skip lets nobody look at them; use allow_uninspected_credentials to accept that',
@@ -83,12 +84,22 @@ export class EgressPipeline {
       return this.#failed(intent, identity, decision.policy, planned.error.reason);
     }
     if (generation() !== decision.generation)
-      return denied(intent.via, identity, decision.policy, 'the policy changed meanwhile; try again');
+      return denied(
+        stageOf(intent.via),
+        identity,
+        decision.policy,
+        'the policy changed meanwhile; try again',
+      );
     const dialled = await dial(planned.value, intent.port);
     if (!dialled.ok) return this.#failed(intent, identity, decision.policy, dialled.error);
     if (client.destroyed || generation() !== decision.generation) {
       dialled.value.destroy();
-      return denied(intent.via, identity, decision.policy, 'the policy changed meanwhile; try again');
+      return denied(
+        stageOf(intent.via),
+        identity,
+        decision.policy,
+        'the policy changed meanwhile; try again',
+      );
     }
     const address = dialled.value.remoteAddress ?? '';
     observe({ kind: 'opened', intent, identity, policy: decision.policy, address });

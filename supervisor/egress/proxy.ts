@@ -4,6 +4,7 @@ import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
 import { handleConnect } from './adapters/connect.ts';
 import { handleForward } from './adapters/forward.ts';
+import type { WayOut } from './adapters/way-out.ts';
 import { EgressPipeline, type PipelineOptions } from './pipeline.ts';
 import { answerText } from './responses.ts';
 import { type TunnelOptions, Tunnels } from './tunnels.ts';
@@ -22,6 +23,8 @@ export interface ExplicitProxy {
   readonly host: string;
   readonly port: number;
   readonly openConnections: () => number;
+  /** The same way out, for adapters that listen elsewhere. */
+  readonly wayOut: WayOut;
   /**
    * Closes every tunnel that an older policy generation granted. A plain request that is under way
    * finishes: it is one request, and it was allowed (contract.md, 7.9).
@@ -113,6 +116,10 @@ export async function startExplicitProxy(
     host: options.host,
     port: address.port,
     openConnections: () => sockets.size,
+    wayOut: {
+      open: (intent, client) => pipeline.open(intent, client),
+      carry: (granted, client, head) => tunnels.carry(granted, client, head),
+    },
     closeStale: (generation) => tunnels.closeStale(generation),
     async stop() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));

@@ -207,7 +207,9 @@ export class Tunnels {
 
   #refuse(granted: Granted, client: Socket, reason: string): void {
     this.#denied(granted, reason);
-    client.end(answerText({ status: 403, error: 'unsupported_l7_protocol', detail: reason }));
+    // A client that knows of no proxy would take our words for its server's.
+    if (granted.intent.via === 'transparent') client.resetAndDestroy();
+    else client.end(answerText({ status: 403, error: 'unsupported_l7_protocol', detail: reason }));
     granted.upstream.destroy();
   }
 

@@ -6,7 +6,7 @@ export interface Intent {
   readonly host: string;
   readonly port: number;
   /** How the request came in; deny groups and denial stages are named after it. Decides nothing. */
-  readonly via: 'connect' | 'forward';
+  readonly via: 'connect' | 'forward' | 'socks' | 'transparent';
 }
 
 /** The process behind an intent, as the kernel describes it. */
