@@ -5,6 +5,7 @@ import { decide } from './policy/decision.ts';
 import type { PolicyDocument } from './policy/document.ts';
 import { describeFault, type PolicyFault } from './policy/fault.ts';
 import type { CallerIdentity, Decision, Intent } from './policy/intent.ts';
+import { reachablePorts } from './policy/reachable.ts';
 import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
 import { policyFromWire } from './policy/wire.ts';
 import type { Result } from './result.ts';
@@ -66,6 +67,11 @@ export class PolicyInForce {
 
   decide(intent: Intent, identity: CallerIdentity): Decision {
     return decide(this.#generation, intent, identity);
+  }
+
+  /** At which ports the policy names a host, whoever may call; none while everything is denied. */
+  reachablePorts(host: string): readonly number[] {
+    return reachablePorts(this.#generation, host);
   }
 
   /** Denies everything from now on, for this reason, until that closure is lifted. */

@@ -75,6 +75,15 @@ export class EndpointIndex {
     }
   }
 
+  /** The ports of all endpoints that name this host, exactly or by a glob, rising. */
+  portsOf(host: string): readonly number[] {
+    const ports = new Set(this.#exact.get(host)?.keys());
+    for (let suffix = parentSuffix(host); suffix !== undefined; suffix = parentSuffix(suffix))
+      for (const [port, { all }] of this.#wild.get(suffix) ?? [])
+        if (all.some(({ options, matches }) => options.host !== '' && matches(host))) ports.add(port);
+    return [...ports].sort((a, b) => a - b);
+  }
+
   /** Endpoints that name no host, and globs that end in a wildcard. */
   hostless(port: number): EndpointGroup | undefined {
     return this.#wild.get('')?.get(port);

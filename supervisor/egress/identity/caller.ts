@@ -63,11 +63,11 @@ export class CallerIdentification {
     let identity: CallerIdentity | undefined;
     for (const owner of owners) {
       const ancestors = readAncestors(proc, owner, mainPid);
-      const changed = await this.#hashes.check(proc, owner.pid, owner.executable);
-      if (changed !== undefined) return err(changed);
+      const hashed = await this.#hashes.check(proc, owner.pid, owner.executable);
+      if (!hashed.ok) return hashed;
       if (identity === undefined) {
         const cmdline = readCommandLine(proc, owner.pid);
-        identity = { pid: owner.pid, binary: owner.executable, ancestors, cmdline };
+        identity = { pid: owner.pid, binary: owner.executable, ancestors, cmdline, sha256: hashed.value };
       } else if (
         identity.binary !== owner.executable ||
         !agree(identity.ancestors, ancestors, owner.executable)

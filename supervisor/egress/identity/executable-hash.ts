@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { err, ok, type Result } from '../../result.ts';
 
 const MAX_ENTRIES = 1024;
 
@@ -17,24 +18,25 @@ interface Entry {
 export class ExecutableHashes {
   readonly #entries = new Map<string, Entry>();
 
-  /** Checks the file that a process runs. Returns why it must be denied, or undefined. */
-  async check(proc: string, pid: number, path: string): Promise<string | undefined> {
+  /** The SHA-256 of the file that a process runs, in hexadecimal; or why it must be denied. */
+  async check(proc: string, pid: number, path: string): Promise<Result<string, string>> {
     const file = `${proc}/${pid}/exe`;
     try {
       const facts = await stat(file, { bigint: true });
       const key = `${facts.size}:${facts.mtimeNs}:${facts.ctimeNs}:${facts.dev}:${facts.ino}`;
-      if (this.#entries.get(path)?.key === key) return undefined;
+      const before = this.#entries.get(path);
+      if (before?.key === key) return ok(before.digest);
       const digest = await sha256(file);
       // Looked up only now: another connection may have been the first use while we read.
       const known = this.#entries.get(path);
       if (known !== undefined && known.digest !== digest)
-        return `the binary ${path} has changed since it was first used`;
+        return err(`the binary ${path} has changed since it was first used`);
       if (known === undefined && this.#entries.size >= MAX_ENTRIES)
-        return `more than ${MAX_ENTRIES} different binaries have used the network`;
+        return err(`more than ${MAX_ENTRIES} different binaries have used the network`);
       this.#entries.set(path, { key, digest });
-      return undefined;
+      return ok(digest);
     } catch {
-      return `the binary ${path} cannot be read`;
+      return err(`the binary ${path} cannot be read`);
     }
   }
 }

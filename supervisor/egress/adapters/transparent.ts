@@ -1,0 +1,170 @@
+import type { Server, Socket } from 'node:net';
+import type { Listen } from '../listen.ts';
+import { answerText, type ProxyAnswer } from '../responses.ts';
+import type { WayOut } from './way-out.ts';
+
+export interface TransparentOptions {
+  readonly listen: Listen;
+  readonly wayOut: WayOut;
+  /** The name that a synthetic address stands for. */
+  readonly nameOf: (address: string) => string | undefined;
+  /** An address cannot be listened on. */
+  readonly onUnavailable: (address: string, port: number, reason: string) => void;
+  readonly onTooMany: () => void;
+  /** Listeners at once, 1024 by default: each is a descriptor. */
+  readonly maxListeners?: number;
+  /** Connections at once, 1024 by default; one more is reset. */
+  readonly maxConnections?: number;
+}
+
+const MAX_LISTENERS = 1024;
+const MAX_CONNECTIONS = 1024;
+/** How long a denied client has to show that it speaks HTTP, and so can be told why. */
+const TELL_MS = 250;
+const HTTP = /^[A-Z]{3,16} \S{1,64}/;
+
+/** The listeners of one synthetic address, by port; and how many connections came by it. */
+interface Place {
+  readonly ports: Map<number, Promise<Server | undefined>>;
+  connections: number;
+}
+
+/**
+ * Listens on synthetic addresses for clients that know nothing of a proxy: the address that one connects to tells the
+ * name it wants. From there on the connection is like any other: identified, decided, dialled and carried.
+ */
+export class TransparentListeners {
+  readonly #options: TransparentOptions;
+  readonly #places = new Map<string, Place>();
+  readonly #sockets = new Set<Socket>();
+  #listeners = 0;
+
+  constructor(options: TransparentOptions) {
+    this.#options = options;
+  }
+
+  get openConnections(): number {
+    return this.#sockets.size;
+  }
+
+  isBusy(address: string): boolean {
+    return (this.#places.get(address)?.connections ?? 0) > 0;
+  }
+
+  /**
+   * Makes an address listen at exactly these ports. Resolves with whether it does at one of them at least; what could not be
+   * listened on is tried again the next time.
+   */
+  async set(address: string, ports: readonly number[]): Promise<boolean> {
+    const place = this.#places.get(address) ?? { ports: new Map(), connections: 0 };
+    this.#places.set(address, place);
+    for (const port of [...place.ports.keys()]) if (!ports.includes(port)) this.#closePort(place, port);
+    for (const port of ports)
+      if (!place.ports.has(port)) place.ports.set(port, this.#listen(address, place, port));
+    const made = await Promise.all(place.ports.values());
+    return made.some((server) => server !== undefined);
+  }
+
+  /** Closes an address's listeners. Its connections go on. */
+  close(address: string): void {
+    const place = this.#places.get(address);
+    if (place === undefined) return;
+    for (const port of [...place.ports.keys()]) this.#closePort(place, port);
+    this.#places.delete(address);
+  }
+
+  stop(): void {
+    for (const address of [...this.#places.keys()]) this.close(address);
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #closePort(place: Place, port: number): void {
+    const made = place.ports.get(port);
+    place.ports.delete(port);
+    void made?.then((server) => server?.close());
+  }
+
+  async #listen(address: string, place: Place, port: number): Promise<Server | undefined> {
+    const { listen, onUnavailable, maxListeners = MAX_LISTENERS } = this.#options;
+    const unavailable = (reason: string): undefined => {
+      place.ports.delete(port);
+      onUnavailable(address, port, reason);
+    };
+    await Promise.resolve(); // so that the entry which a failure removes is there
+    if (this.#listeners >= maxListeners) return unavailable(`${maxListeners} listeners are open`);
+    this.#listeners += 1;
+    const made = await listen(address, port);
+    if (!made.ok) {
+      this.#listeners -= 1;
+      return unavailable(made.error);
+    }
+    const server = made.value;
+    server.on('connection', (socket) => this.#accept(socket, address, place, port));
+    server.on('error', () => undefined); // running out of descriptors passes
+    server.once('close', () => {
+      this.#listeners -= 1;
+    });
+    return server;
+  }
+
+  #accept(socket: Socket, address: string, place: Place, port: number): void {
+    const { maxConnections = MAX_CONNECTIONS, onTooMany, nameOf } = this.#options;
+    socket.on('error', () => undefined); // 'close' follows
+    const host = nameOf(address);
+    if (host === undefined || this.#sockets.size >= maxConnections) {
+      if (host !== undefined) onTooMany();
+      socket.resetAndDestroy();
+      return;
+    }
+    socket.setNoDelay(true);
+    socket.allowHalfOpen = true;
+    this.#sockets.add(socket);
+    place.connections += 1;
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      place.connections -= 1;
+    });
+    this.#open(socket, host, port).catch(() => socket.resetAndDestroy());
+  }
+
+  async #open(socket: Socket, host: string, port: number): Promise<void> {
+    const { wayOut } = this.#options;
+    const granted = await wayOut.open({ host, port, via: 'transparent' }, socket);
+    if (!granted.ok) return refuse(socket, granted.error);
+    if (socket.destroyed) return void granted.value.upstream.destroy();
+    wayOut.carry(granted.value, socket, Buffer.alloc(0));
+  }
+}
+
+/** Tells a client that speaks HTTP why; any other one gets a reset, as from a server that wants no connection. */
+async function refuse(socket: Socket, answer: ProxyAnswer): Promise<void> {
+  const first = await firstBytes(socket);
+  if (socket.destroyed) return;
+  if (first === undefined || !HTTP.test(first.toString('latin1', 0, 80)))
+    return void socket.resetAndDestroy();
+  socket.resume(); // unread bytes would turn our end into a reset
+  socket.end(answerText(answer));
+  socket.setTimeout(TELL_MS * 4, () => socket.destroy());
+}
+
+function firstBytes(socket: Socket): Promise<Buffer | undefined> {
+  return new Promise((resolve) => {
+    const done = (bytes: Buffer | undefined): void => {
+      clearTimeout(timer);
+      socket.off('readable', look);
+      socket.off('end', none);
+      socket.off('close', none);
+      resolve(bytes);
+    };
+    const none = (): void => done(undefined);
+    const look = (): void => {
+      const bytes: Buffer | null = socket.read();
+      if (bytes !== null) done(bytes);
+    };
+    const timer = setTimeout(none, TELL_MS);
+    socket.on('readable', look);
+    socket.once('end', none);
+    socket.once('close', none);
+    look();
+  });
+}
