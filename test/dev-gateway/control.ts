@@ -9,8 +9,8 @@ const MAX_BODY_BYTES = 512 * 1024;
 const MAX_REFUSE_SECONDS = 3_600;
 
 /**
- * Serves what a client needs to look in, as JSON over HTTP: GET /sessions /logs /exits /policy-reports;
- * POST /policy (YAML, the same as JSON, or YAML in a JSON string), /refuse[?seconds=N], /accept, /drop?id=ID.
+ * Serves what a client needs to look in, as JSON over HTTP: GET /sessions /logs /exits /policy-reports /analyses;
+ * POST /policy (YAML, the same as JSON, or YAML in a JSON string), /setting?key=KEY&value=true|false, /refuse[?seconds=N], /accept, /drop?id=ID.
  */
 export async function startControl(
   gateway: Controlled,
@@ -39,6 +39,15 @@ export async function startControl(
         return { status: 200, body: gateway.exits() };
       case 'GET /policy-reports':
         return { status: 200, body: gateway.policyReports() };
+      case 'GET /analyses':
+        return { status: 200, body: gateway.analyses() };
+      case 'POST /setting': {
+        const [key, value] = [url.searchParams.get('key') ?? '', url.searchParams.get('value')];
+        if (key === '' || (value !== 'true' && value !== 'false'))
+          return { status: 400, body: { error: 'key must not be empty, and value true or false' } };
+        gateway.setSettings({ [key]: value === 'true' });
+        return { status: 200, body: { [key]: value === 'true' } };
+      }
       case 'POST /policy': {
         const text = await readBody(request);
         if (text === undefined) return { status: 413, body: { error: `at most ${MAX_BODY_BYTES} bytes` } };

@@ -127,12 +127,26 @@ await yargs(hideBin(process.argv))
     (args) => printLogs(args.control, args.follow),
   )
   .command('exits', 'print the reported exits', withControl, (args) => ask(args.control, 'GET', '/exits'))
+  .command('denials', 'print denial summaries and proposals', withControl, (args) =>
+    ask(args.control, 'GET', '/analyses'),
+  )
   .command('accept', 'listen again', withControl, (args) => ask(args.control, 'POST', '/accept'))
   .command(
     'set-policy <file>',
     'make a YAML file the next policy version',
     (args) => withControl(args.positional('file', { type: 'string', demandOption: true })),
     (args) => ask(args.control, 'POST', '/policy', readFileSync(args.file, 'utf8')),
+  )
+  .command(
+    'set <key> <value>',
+    'set a boolean setting',
+    (args) =>
+      withControl(
+        args
+          .positional('key', { type: 'string', demandOption: true })
+          .positional('value', { choices: ['true', 'false'] as const, demandOption: true }),
+      ),
+    (args) => ask(args.control, 'POST', `/setting?key=${encodeURIComponent(args.key)}&value=${args.value}`),
   )
   .command(
     'drop <id>',

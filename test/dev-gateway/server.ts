@@ -7,7 +7,7 @@ import { startControl } from './control.ts';
 import { serviceDefinition } from './grpc.ts';
 import { policyFromYaml } from './policy-yaml.ts';
 import { type Fault, GatewayService } from './service.ts';
-import type { ExitView, LogView, PolicyReportView, SessionView } from './state.ts';
+import type { AnalysisView, ExitView, LogView, PolicyReportView, SessionView } from './state.ts';
 import type { MintedToken } from './tokens.ts';
 
 export interface DevGatewayOptions {
@@ -48,6 +48,10 @@ export interface DevGateway {
   logs(): readonly LogView[];
   exits(): readonly ExitView[];
   policyReports(): readonly PolicyReportView[];
+  /** Denial summaries and proposals, a submission each. */
+  analyses(): readonly AnalysisView[];
+  /** Sets these settings for every sandbox and leaves the others as they are. */
+  setSettings(settings: Readonly<Record<string, boolean>>): void;
   /** Makes a policy the next version for every sandbox; text is YAML. The new version, or what is wrong. */
   setPolicy(policy: SandboxPolicy | string): Result<number, string>;
   dropSession(id: string): boolean;
@@ -124,6 +128,8 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
     logs: () => service.logs(),
     exits: () => service.exits.all(),
     policyReports: () => service.policyReports.all(),
+    analyses: () => service.analyses.all(),
+    setSettings: (settings: Readonly<Record<string, boolean>>) => service.setSettings(settings),
     setPolicy: (policy: SandboxPolicy | string): Result<number, string> => {
       const read = typeof policy === 'string' ? policyFromYaml(policy) : ok(policy);
       return read.ok ? ok(service.setPolicy(read.value).version) : err(read.error);

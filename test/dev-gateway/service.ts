@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Metadata, type ServerDuplexStream, type ServiceError, status } from '@grpc/grpc-js';
-import { PolicySource } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import { EffectiveSetting, PolicySource } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import {
   type GatewayMessage,
   type OpenShellDefinition,
@@ -12,8 +12,10 @@ import {
   type SupervisorMessage,
   type Vitals,
 } from '../../proto/generated/openshell/v1/openshell.ts';
+import { readAnalysis } from './analysis.ts';
 import type { Implementation } from './grpc.ts';
 import {
+  type AnalysisView,
   type ExitView,
   type LogView,
   type PolicyReportView,
@@ -51,6 +53,7 @@ export class GatewayService {
   readonly tokens: Tokens;
   readonly exits = new Recent<ExitView>(1_000);
   readonly policyReports = new Recent<PolicyReportView>(1_000);
+  readonly analyses = new Recent<AnalysisView>(200);
   readonly #options: ServiceOptions;
   readonly #live = new Map<
     string,
@@ -61,6 +64,7 @@ export class GatewayService {
   readonly #bound = new Map<string, string>();
   readonly #activeInstance = new Map<string, string>();
   #revision: PolicyRevision = policyRevision(undefined, 0);
+  #settings: Readonly<Record<string, boolean>> = {};
   #fault: Fault | undefined;
   #rejection: string | undefined;
 
@@ -74,9 +78,21 @@ export class GatewayService {
   }
 
   setPolicy(policy: PolicyRevision['policy']): PolicyRevision {
-    this.#revision = policyRevision(policy, this.#revision.version + 1);
+    this.#revision = policyRevision(policy, this.#revision.version + 1, this.#settingsText());
     this.#options.onEvent(`policy set, version ${this.#revision.version}`);
     return this.#revision;
+  }
+
+  /** Sets these settings, all of them booleans, and leaves the others as they are. */
+  setSettings(settings: Readonly<Record<string, boolean>>): void {
+    this.#settings = { ...this.#settings, ...settings };
+    const { policy, version } = this.#revision;
+    this.#revision = policyRevision(policy, version, this.#settingsText());
+    this.#options.onEvent(`settings: ${this.#settingsText()}`);
+  }
+
+  #settingsText(): string {
+    return Object.keys(this.#settings).length === 0 ? '' : JSON.stringify(this.#settings);
   }
 
   /** Ended sessions first, then the live ones; at most the last 100 ended. */
@@ -112,7 +128,7 @@ export class GatewayService {
             policy,
             version,
             policyHash: hash,
-            settings: {},
+            settings: toSettings(this.#settings),
             configRevision,
             policySource: PolicySource.POLICY_SOURCE_SANDBOX,
             globalPolicyVersion: 0,
@@ -143,6 +159,21 @@ export class GatewayService {
             `${sandboxId}: policy version ${version} ${outcome}${kept === '' ? '' : `: ${kept}`}`,
           );
           return {};
+        }),
+      submitPolicyAnalysis: (call, callback) =>
+        answer(callback, () => {
+          const sandboxId = this.#authorize(call.metadata, '');
+          if (call.request.name === '') throw failure(status.INVALID_ARGUMENT, 'name must not be empty');
+          const view = readAnalysis(sandboxId, call.request);
+          this.analyses.push(view);
+          for (const { ruleName, confidence } of view.proposals)
+            this.#options.onEvent(`${view.name}: proposal ${ruleName}, confidence ${confidence.toFixed(2)}`);
+          return {
+            acceptedChunks: view.proposals.length,
+            rejectedChunks: view.rejections.length,
+            rejectionReasons: [...view.rejections],
+            acceptedChunkIds: view.proposals.map(() => randomUUID()),
+          };
         }),
       pushSandboxLogs: (call, callback) => {
         let sandboxId = '';
@@ -388,6 +419,14 @@ function faultError({ code, details, retryAfterSeconds }: Fault): Error {
   }
   return Object.assign(new Error(details), { code, details, metadata });
 }
+
+const toSettings = (settings: Readonly<Record<string, boolean>>): Record<string, EffectiveSetting> =>
+  Object.fromEntries(
+    Object.entries(settings).map(([key, value]) => [
+      key,
+      EffectiveSetting.fromPartial({ value: { value: { $case: 'boolValue', value } } }),
+    ]),
+  );
 
 const toView = (vitals: Vitals | undefined): VitalsView | undefined =>
   vitals && {

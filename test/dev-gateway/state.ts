@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import { type NetworkPolicyRule, SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { Enforcement } from '../../proto/generated/openshell/v1/openshell.ts';
 
 export interface VitalsView {
@@ -55,6 +55,52 @@ export interface PolicyReportView {
   readonly atMs: number;
 }
 
+export interface DenialView {
+  readonly host: string;
+  readonly port: number;
+  readonly binary: string;
+  readonly binarySha256: string;
+  readonly stage: string;
+  readonly reason: string;
+  readonly count: number;
+  readonly suppressedCount: number;
+  readonly totalCount: number;
+  readonly l7InspectionActive: boolean;
+  readonly requests: readonly {
+    readonly method: string;
+    readonly path: string;
+    readonly decision: string;
+    readonly count: number;
+  }[];
+}
+
+export interface ProposalView {
+  readonly ruleName: string;
+  readonly binary: string;
+  readonly stage: string;
+  readonly confidence: number;
+  readonly hitCount: number;
+  readonly rationale: string;
+  readonly rule: NetworkPolicyRule;
+}
+
+/** What one submission held, and what the gateway made of its proposals. */
+export interface AnalysisView {
+  readonly sandboxId: string;
+  /** The sandbox's name, as the submission has it. */
+  readonly name: string;
+  readonly workspace: string;
+  readonly mode: string;
+  readonly summaries: readonly DenialView[];
+  readonly proposals: readonly ProposalView[];
+  readonly rejections: readonly string[];
+  readonly activity: readonly {
+    readonly connections: number;
+    readonly denied: number;
+    readonly groups: Readonly<Record<string, number>>;
+  }[];
+}
+
 /** Keeps the last `limit` of what is pushed. */
 export class Recent<T> {
   readonly #limit: number;
@@ -82,9 +128,17 @@ export interface PolicyRevision {
   readonly configRevision: bigint;
 }
 
-export function policyRevision(policy: SandboxPolicy | undefined, version: number): PolicyRevision {
+/** `settings` is any text that stands for the settings of the moment: they are part of the revision. */
+export function policyRevision(
+  policy: SandboxPolicy | undefined,
+  version: number,
+  settings = '',
+): PolicyRevision {
   const encoded = policy === undefined ? Buffer.alloc(0) : SandboxPolicy.encode(policy).finish();
   const hash = createHash('sha256').update(encoded).digest('hex');
-  const configRevision = createHash('sha256').update(`${version} ${hash}`).digest().readBigUInt64BE();
+  const configRevision = createHash('sha256')
+    .update(`${version} ${hash}${settings}`)
+    .digest()
+    .readBigUInt64BE();
   return { policy, version, hash: policy === undefined ? '' : hash, configRevision };
 }
