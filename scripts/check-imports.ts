@@ -18,11 +18,13 @@ const ROOT_PARTS = [
   'handover',
   'initial-policy',
   'policy-in-force',
+  'egress-adapters',
   'egress-report',
   'enforcement-report',
   'confinement-input',
   'sandbox-facts',
   'last-good-config',
+  'denials',
 ];
 
 /**
@@ -40,6 +42,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'offline-grace': LEAVES,
   cli: ['policy', ...LEAVES],
   ...Object.fromEntries(PARTS.map((room) => [room, [...BASE, ...LEAVES]])),
+  denials: ['policy', 'egress', ...LEAVES],
   observability: ['policy', 'buffer', ...LEAVES],
   policy: LEAVES,
   buffer: LEAVES,

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { helpText, parseFlags, splitAtCommand, usage, type Values } from './cli/flags.ts';
 import { type MainCommand, resolveMainCommand } from './cli/main-command.ts';
 import { Fault } from './fault.ts';
@@ -51,8 +52,14 @@ export interface Config {
   readonly pollIntervalMs: number;
   /** Where state is kept, as the pod's author has it; the usual places are looked at when absent. */
   readonly stateDir: string | undefined;
+  /** Where log files go; the usual place when it is a mounted volume. */
+  readonly logDir: string | undefined;
   readonly health: { readonly host: string; readonly port: number } | undefined;
   readonly proxyPort: number;
+  /** 0: no SOCKS. Whether somebody asked for this very port. */
+  readonly socksPort: { readonly port: number; readonly given: boolean };
+  /** Addresses of name servers; those of resolv.conf when there are none. */
+  readonly upstreamDns: readonly string[];
   /** More roots that upstream servers may be verified against, in PEM. */
   readonly upstreamCaFile: string | undefined;
   /** Whether the workload may connect to no port but the supervisor's. */
@@ -186,6 +193,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
             1,
             3600,
           ) * 1000,
+        logDir: readLogDir(get('log-dir')),
         stateDir: readStateDir(get, env, warnings),
         health: healthWanted
           ? Object.freeze({
@@ -194,6 +202,11 @@ function readConfig(values: Values, command: readonly string[], env: Environment
             })
           : undefined,
         proxyPort: number('--proxy-port', get('proxy-port'), 3128, 1, 65_535),
+        socksPort: Object.freeze({
+          port: number('--socks-port', get('socks-port'), 1080, 0, 65_535),
+          given: get('socks-port') !== undefined,
+        }),
+        upstreamDns: readNameServers(get('upstream-dns')),
         upstreamCaFile: get('upstream-ca-file'),
         strictLoopback: values['strict-loopback'] === true,
         maxProcesses: bound('max-processes', 16, 4_194_304),
@@ -231,6 +244,16 @@ function readEndpoints(value: string | undefined): readonly URL[] {
       'the gateway endpoints mix http and https: the token would travel unencrypted to some; use one scheme',
     );
   return Object.freeze(urls);
+}
+
+function readNameServers(value: string | undefined): readonly string[] {
+  const servers = (value ?? '')
+    .split(',')
+    .map((one) => one.trim())
+    .filter((one) => one !== '');
+  const wrong = servers.find((server) => isIP(server) === 0);
+  if (wrong !== undefined) throw usage(`--upstream-dns takes IP addresses, "${wrong}" is none`);
+  return Object.freeze(servers);
 }
 
 function readEndpoint(value: string): URL {
@@ -299,6 +322,12 @@ function readStateDir(get: Get, env: Environment, warnings: string[]): string | 
     `OPENSHELL_STATE_DIR is ignored: it must lie in ${STATE_ROOTS.join(' or ')}; use --state-dir for another place`,
   );
   return undefined;
+}
+
+function readLogDir(flag: string | undefined): string | undefined {
+  if (flag !== undefined && !isPlainPath(flag))
+    throw usage(`--log-dir must be an absolute path without . and .., is "${flag}"`);
+  return flag;
 }
 
 const isPlainPath = (path: string): boolean => path.startsWith('/') && !/\/\.{1,2}(\/|$)/.test(path);

@@ -1,79 +1,139 @@
 import { basename } from 'node:path';
+import type { DenialReporter } from './denials/denial-reporter.ts';
 import type { EgressEvent } from './egress/events.ts';
 import type { Logger, Logging } from './observability/log.ts';
 import type { Metrics } from './observability/metrics.ts';
-import { shorthand } from './observability/ocsf.ts';
+import type { OcsfEvent } from './observability/ocsf.ts';
+import type { RepeatLimiter } from './observability/repeat-limiter.ts';
 
-/** Turns what happens to connections into security events, log lines and metrics. */
-export function reportEgress(logging: Logging, log: Logger, metrics: Metrics): (event: EgressEvent) => void {
+export interface EgressReportOptions {
+  readonly logging: Logging;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly limiter: RepeatLimiter;
+  /** Undefined without a gateway. */
+  readonly denials: DenialReporter | undefined;
+}
+
+/** Turns what happens to connections and requests into security events, log lines, metrics and denial summaries. */
+export function reportEgress({
+  logging,
+  log,
+  metrics,
+  limiter,
+  denials,
+}: EgressReportOptions): (event: EgressEvent) => void {
+  /** Tells it unless it repeats itself; says whether it was told. */
+  const tell = (event: OcsfEvent, key: string): boolean => {
+    const admitted = limiter.admit(key, (suppressed) => {
+      metrics.suppressedEvents.inc(suppressed);
+      logging.ocsf(event, suppressed);
+    });
+    if (admitted) logging.ocsf(event);
+    return admitted;
+  };
   return (event) => {
     switch (event.kind) {
       case 'denied': {
         metrics.decisions.inc({ decision: 'denied' });
         metrics.denials.inc({ stage: event.stage });
-        const { identity, intent, policy, reason } = event;
-        const process = identity && { name: basename(identity.binary), pid: identity.pid };
-        const engine = event.stage === 'ssrf' ? 'ssrf' : 'policy';
-        const place = { process, host: intent.host, port: intent.port, policy, engine, reason };
-        return logging.ocsf(
-          shorthand({ class: 'network', activity: 'OPEN', severity: 'medium', action: 'DENIED', ...place }),
-        );
+        const told = securityEvent(event);
+        denials?.observe(event, !tell(told, keyOf('denied', event)));
+        return;
       }
-      case 'opened': {
+      case 'opened':
         metrics.decisions.inc({ decision: 'allowed' });
-        const { identity, intent, policy } = event;
-        const process = { name: basename(identity.binary), pid: identity.pid };
-        const place = {
-          process,
-          host: intent.host,
-          port: intent.port,
-          policy,
-          engine: 'policy',
-          reason: undefined,
-        };
-        return logging.ocsf(
-          shorthand({ class: 'network', activity: 'OPEN', severity: 'info', action: 'ALLOWED', ...place }),
-        );
-      }
+        tell(securityEvent(event), keyOf('opened', event));
+        denials?.observe(event, false);
+        return;
       case 'request': {
-        const { identity, intent, request } = event;
-        metrics.requests.inc({ outcome: request.outcome });
-        const { method, path, policy, reason } = request;
-        const denied = request.outcome === 'denied' || request.outcome === 'malformed';
-        const process = { name: basename(identity.binary), pid: identity.pid };
-        return logging.ocsf(
-          shorthand({
-            class: 'http',
-            severity: denied ? 'medium' : request.outcome === 'audited' ? 'low' : 'info',
-            action: denied ? 'DENIED' : request.outcome === 'audited' ? 'OBSERVED' : 'ALLOWED',
-            method,
-            process,
-            url: `${intent.host}:${intent.port}${path}`,
-            policy,
-            reason,
-          }),
-        );
+        metrics.requests.inc({ outcome: event.request.outcome });
+        const { method, path } = event.request;
+        const told = tell(securityEvent(event), `${keyOf(event.request.outcome, event)} ${method} ${path}`);
+        denials?.observe(event, !told);
+        return;
       }
       case 'failed':
         metrics.decisions.inc({ decision: 'failed' });
-        return log.warn('an allowed connection could not be made', {
+        log.warn('an allowed connection could not be made', {
           host: event.intent.host,
           port: event.intent.port,
           reason: event.reason,
         });
+        return;
       case 'closed':
         metrics.bytes.inc({ direction: 'sent' }, event.sentBytes);
         metrics.bytes.inc({ direction: 'received' }, event.receivedBytes);
-        return log.debug('connection closed', {
+        log.debug('connection closed', {
           host: event.intent.host,
           port: event.intent.port,
           sent: event.sentBytes,
           received: event.receivedBytes,
           ms: event.durationMs,
         });
+        return;
       case 'refused':
         metrics.decisions.inc({ decision: 'refused' });
-        return log.warn('a connection to the proxy was refused', { reason: event.reason });
+        log.warn('a connection to the proxy was refused', { reason: event.reason });
+        return;
     }
   };
+}
+
+type Told = Extract<EgressEvent, { readonly kind: 'denied' | 'opened' | 'request' }>;
+
+const keyOf = (what: string, { intent, identity }: Told): string =>
+  `${what} ${identity?.binary ?? ''} ${intent.host}:${intent.port}`;
+
+function securityEvent(event: Told): OcsfEvent {
+  const { intent, identity } = event;
+  const process = identity && { name: basename(identity.binary), pid: identity.pid };
+  const { host, port } = intent;
+  switch (event.kind) {
+    case 'denied': {
+      const engine = event.stage === 'ssrf' ? 'ssrf' : 'policy';
+      const { policy, reason } = event;
+      return {
+        class: 'network',
+        activity: 'OPEN',
+        severity: 'medium',
+        action: 'DENIED',
+        process,
+        host,
+        port,
+        policy,
+        engine,
+        reason,
+      };
+    }
+    case 'opened': {
+      const { policy } = event;
+      return {
+        class: 'network',
+        activity: 'OPEN',
+        severity: 'info',
+        action: 'ALLOWED',
+        process,
+        host,
+        port,
+        policy,
+        engine: 'policy',
+        reason: undefined,
+      };
+    }
+    case 'request': {
+      const { outcome, method, path, policy, reason } = event.request;
+      const denied = outcome === 'denied' || outcome === 'malformed';
+      return {
+        class: 'http',
+        severity: denied ? 'medium' : outcome === 'audited' ? 'low' : 'info',
+        action: denied ? 'DENIED' : outcome === 'audited' ? 'OBSERVED' : 'ALLOWED',
+        method,
+        process: process ?? { name: '-', pid: 0 },
+        url: `${host}:${port}${path}`,
+        policy,
+        reason,
+      };
+    }
+  }
 }

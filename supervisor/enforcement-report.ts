@@ -1,7 +1,6 @@
 import type { Enforcement } from './confinement/statement.ts';
 import type { Logger, Logging } from './observability/log.ts';
 import type { Metrics } from './observability/metrics.ts';
-import { shorthand } from './observability/ocsf.ts';
 
 /** A gap is a finding; what is partly enforced weighs less than what is not enforced at all. */
 const SEVERITY = { partial: 'low', none: 'medium' } as const;
@@ -25,24 +24,20 @@ export function reportEnforcement(
     const what = level === 'none' ? 'NOT enforced' : 'partly enforced';
     if (grave) log.warn(`${what}: ${aspect}`, { note });
     else log.info(`${what}: ${aspect}`, { note });
-    logging.ocsf(
-      shorthand({
-        class: 'finding',
-        severity: grave && level === 'none' ? 'high' : SEVERITY[level],
-        title: `${what}: ${aspect}: ${note}`,
-        type: `${aspect}-${level === 'none' ? 'unenforced' : 'partly-enforced'}`,
-      }),
-    );
+    logging.ocsf({
+      class: 'finding',
+      severity: grave && level === 'none' ? 'high' : SEVERITY[level],
+      title: `${what}: ${aspect}: ${note}`,
+      type: `${aspect}-${level === 'none' ? 'unenforced' : 'partly-enforced'}`,
+    });
   }
   const summary = statement.map(({ aspect, level }) => `${aspect}=${level}`);
-  logging.ocsf(
-    shorthand({
-      class: 'config',
-      state: 'ENFORCED',
-      severity: 'info',
-      message: summary.join(' '),
-      version: undefined,
-      hash: undefined,
-    }),
-  );
+  logging.ocsf({
+    class: 'config',
+    state: 'ENFORCED',
+    severity: 'info',
+    message: summary.join(' '),
+    version: undefined,
+    hash: undefined,
+  });
 }

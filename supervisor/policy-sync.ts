@@ -2,7 +2,6 @@ import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sand
 import type { LastGoodConfig } from './last-good-config.ts';
 import type { Logger, Logging } from './observability/log.ts';
 import type { Metrics } from './observability/metrics.ts';
-import { shorthand } from './observability/ocsf.ts';
 import type { Outcome, PolicyInForce } from './policy-in-force.ts';
 
 export interface PolicySyncOptions {
@@ -61,9 +60,7 @@ export class PolicySync {
     const message = loaded ? 'policy loaded' : `policy rejected: ${outcome.reason}`;
     const state = loaded ? 'LOADED' : 'REJECTED';
     const { version, hash } = outcome;
-    logging.ocsf(
-      shorthand({ class: 'config', state, severity: loaded ? 'info' : 'high', message, version, hash }),
-    );
+    logging.ocsf({ class: 'config', state, severity: loaded ? 'info' : 'high', message, version, hash });
     if (loaded) this.#keep(config);
   }
 
@@ -75,9 +72,7 @@ export class PolicySync {
     policy.close('offline', reason);
     this.#renewed();
     log.error(reason);
-    logging.ocsf(
-      shorthand({ class: 'finding', severity: 'high', title: reason, type: 'offline-quarantine' }),
-    );
+    logging.ocsf({ class: 'finding', severity: 'high', title: reason, type: 'offline-quarantine' });
   }
 
   /** The gateway is back. */
@@ -87,16 +82,14 @@ export class PolicySync {
     this.#renewed();
     const message = 'the gateway is back: the policy decides again';
     log.info(message);
-    logging.ocsf(
-      shorthand({
-        class: 'config',
-        state: 'ENFORCED',
-        severity: 'info',
-        message,
-        version: policy.version,
-        hash: undefined,
-      }),
-    );
+    logging.ocsf({
+      class: 'config',
+      state: 'ENFORCED',
+      severity: 'info',
+      message,
+      version: policy.version,
+      hash: undefined,
+    });
   }
 
   #renewed(): void {

@@ -30,7 +30,8 @@ export function findStateDirectory(
   return place === undefined ? undefined : { path: join(place, OWN), memory: isMemory(place) };
 }
 
-function isMountPoint(path: string): boolean {
+/** Whether something is mounted at this very path (proc_pid_mountinfo(5)). */
+export function isMountPoint(path: string): boolean {
   try {
     if (!lstatSync(path).isDirectory()) return false;
     // The fifth field is the place (proc_pid_mountinfo(5)); a device of its own would not tell a bind mount.

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import {
   type BufferEvent,
   DEFAULT_DISK_BYTES,
@@ -19,9 +21,10 @@ import { actAs, type EffectiveIds, type Privileges, unchanged } from './confinem
 import { runProbe } from './confinement/probe.ts';
 import { startConfined } from './confinement/shim.ts';
 import { confinementInput } from './confinement-input.ts';
+import { DenialReporter } from './denials/denial-reporter.ts';
 import { CallerIdentification } from './egress/identity/caller.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
-import { createResolver, type Resolve } from './egress/resolver.ts';
+import { createResolver, type Resolve, upstreamServers } from './egress/resolver.ts';
 import { createCertificateAuthority } from './egress/tls/certificate-authority.ts';
 import {
   removeTrustFiles,
@@ -31,6 +34,7 @@ import {
 } from './egress/tls/trust-files.ts';
 import { upstreamTrust } from './egress/tls/upstream.ts';
 import type { Interception } from './egress/tunnels.ts';
+import { type EgressAdapters, startEgressAdapters } from './egress-adapters.ts';
 import { reportEgress } from './egress-report.ts';
 import { Ending } from './ending.ts';
 import { reportEnforcement } from './enforcement-report.ts';
@@ -41,16 +45,21 @@ import type { TokenSource } from './gateway/token.ts';
 import type { Handover } from './handover.ts';
 import { type InitialPolicy, initialPolicy } from './initial-policy.ts';
 import { LastGoodConfig } from './last-good-config.ts';
+import { findLogDirectory } from './log-directory.ts';
 import { type HealthServer, startHealthServer } from './observability/health.ts';
 import { createLogging, type Logger, type Logging } from './observability/log.ts';
+import { LogFiles } from './observability/log-files.ts';
 import { createMetrics, type Metrics } from './observability/metrics.ts';
-import { shorthand } from './observability/ocsf.ts';
+import type { OcsfEvent } from './observability/ocsf.ts';
+import { ocsfJson } from './observability/ocsf-json.ts';
+import { RepeatLimiter } from './observability/repeat-limiter.ts';
 import { OfflineGrace } from './offline-grace.ts';
 import { judgeAddress } from './policy/addresses.ts';
 import type { PolicyInForce } from './policy-in-force.ts';
 import { PolicySync } from './policy-sync.ts';
 import { readinessOf } from './readiness.ts';
 import { ok, type Result } from './result.ts';
+import { type Settings, settingsOf } from './settings.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
 import { VERSION } from './version.ts';
 import { workloadEnvironment } from './workload/environment.ts';
@@ -95,12 +104,17 @@ class Supervisor {
   readonly #buffer: RecordBuffer;
   readonly #metrics: Metrics = createMetrics(VERSION);
   readonly #logging: Logging;
+  readonly #limiter = new RepeatLimiter({ clock: systemClock });
+  #files: LogFiles | undefined;
+  #denials: DenialReporter | undefined;
+  #settings: Settings | undefined;
   readonly #log: Logger;
   readonly #resolve: Resolve;
   #policy: PolicyInForce | undefined;
   #sync: PolicySync | undefined;
   #link: GatewayLink | undefined;
   #proxy: ExplicitProxy | undefined;
+  #adapters: EgressAdapters | undefined;
   #main: MainProcess | undefined;
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
@@ -132,6 +146,8 @@ class Supervisor {
       format: config.logFormat,
       pushLevel: config.pushLevel,
       now: Date.now,
+      onLine: (at, text) => this.#files?.write('openshell', `${new Date(at).toISOString()} ${text}`),
+      onEvent: (at, event, suppressed) => this.#fileEvent(at, event, suppressed),
       push: (line) => {
         if (line.level === 'OCSF')
           this.#buffer.append('audit', { kind: 'event', at: line.at, message: line.message });
@@ -139,7 +155,10 @@ class Supervisor {
       },
     });
     this.#log = this.#logging.logger('supervisor');
-    this.#resolve = createResolver(readOr('/etc/hosts'), readOr('/etc/resolv.conf'));
+    this.#openLogFiles();
+    const resolvConf = readOr('/etc/resolv.conf');
+    const servers = upstreamServers(config.upstreamDns, resolvConf);
+    this.#resolve = createResolver(readOr('/etc/hosts'), resolvConf, servers);
     undo.push(() => this.#logging.flush());
   }
 
@@ -205,6 +224,31 @@ class Supervisor {
     this.#metrics.mainProcess.set(0);
     await this.#finish(result);
     return result.code;
+  }
+
+  /** In the log directory, where there is one that takes files; it belongs to whoever keeps the pod. */
+  #openLogFiles(): void {
+    const directory = findLogDirectory(this.#config.logDir);
+    if (directory === undefined) return;
+    const files = new LogFiles(directory, Date.now, (reason) =>
+      this.#log.warn(`log files are left out: ${reason}`),
+    );
+    this.#files = files;
+    this.#undo.push(() => files.close());
+  }
+
+  #fileEvent(at: number, event: OcsfEvent, suppressed: number): void {
+    if (this.#files === undefined || this.#settings?.ocsfJson !== true) return;
+    const { sandboxId, sandboxName } = this.#config;
+    const place = { sandboxId, sandboxName, version: VERSION, image: undefined, hostname: hostname() };
+    const line = { ...ocsfJson(event, at, place), ...(suppressed === 0 ? {} : { count: suppressed }) };
+    this.#files.write('openshell-ocsf', JSON.stringify(line));
+  }
+
+  /** What a configuration says beside its policy. */
+  #settle(config: GetSandboxConfigResponse): void {
+    this.#settings = settingsOf(config);
+    if (this.#denials !== undefined) this.#denials.workspace = config.workspace;
   }
 
   #openBuffer(): DurableBuffer | undefined {
@@ -273,7 +317,8 @@ class Supervisor {
     for (const [name, { lost }] of Object.entries(stats.classes))
       this.#metrics.bufferLost.set({ class: name }, lost);
     this.#metrics.logLinesDropped.set(this.#logging.dropped());
-    this.#metrics.openConnections.set(this.#proxy?.openConnections() ?? 0);
+    const open = (this.#proxy?.openConnections() ?? 0) + (this.#adapters?.openConnections() ?? 0);
+    this.#metrics.openConnections.set(open);
     return this.#metrics.text();
   }
 
@@ -299,6 +344,7 @@ class Supervisor {
       pollIntervalMs: this.#config.pollIntervalMs,
       maxConnectionAgeMs: this.#config.maxConnectionAgeMs,
       onConfig: async (received) => {
+        this.#settle(received);
         if (this.#config.policySource.kind === 'gateway') this.#sync?.received(received);
       },
       onState: (state) => {
@@ -316,6 +362,13 @@ class Supervisor {
       onError: (what, message) => log.debug(`${what}: ${message}`),
     });
     this.#link = link;
+    this.#denials = new DenialReporter({
+      clock: systemClock,
+      random: Math.random,
+      sandboxId: this.#config.sandboxId,
+      sandboxName: this.#config.sandboxName,
+      append: (request) => this.#buffer.append('audit', { kind: 'denials', at: Date.now(), request }),
+    });
     this.#undo.push(async () => {
       if (!(await this.#ending.hurriedOr(link.stop(this.#ending.left(DRAIN_MS)), false)))
         this.#log.info('not everything was delivered', { records: this.#buffer.stats().entries });
@@ -376,6 +429,13 @@ class Supervisor {
     const port = this.#config.proxyPort;
     const identity = this.#plan?.identity;
     const listener = anchor && this.#need('start the proxy', await anchor.listen(PROXY_HOST, port));
+    const observe = reportEgress({
+      logging: this.#logging,
+      log: this.#logging.logger('egress'),
+      metrics: this.#metrics,
+      limiter: this.#limiter,
+      denials: this.#denials,
+    });
     const proxy = this.#need(
       'start the proxy',
       await startExplicitProxy({
@@ -395,28 +455,42 @@ class Supervisor {
         generation: () => policy.generation,
         resolve: this.#resolve,
         ...(this.#interception === undefined ? {} : { interception: this.#interception }),
-        observe: reportEgress(this.#logging, this.#logging.logger('egress'), this.#metrics),
+        observe,
       }),
     );
     this.#proxy = proxy;
     this.#undo.push(() => proxy.stop());
+    const adapters = this.#need(
+      'start the other ways out',
+      await startEgressAdapters({
+        config: this.#config,
+        anchor,
+        resolvConf: readOr('/etc/resolv.conf'),
+        wayOut: proxy.wayOut,
+        reachablePorts: (name) => policy.reachablePorts(name),
+        clock: systemClock,
+        observe,
+        log: this.#logging.logger('egress'),
+      }),
+    );
+    this.#adapters = adapters;
+    this.#undo.push(() => adapters.stop());
   }
 
   #mainStarted(main: MainProcess): void {
     this.#running = true;
     this.#metrics.mainProcess.set(1);
     const [name = ''] = this.#config.main.argv;
-    this.#logging.ocsf(
-      shorthand({
-        class: 'process',
-        activity: 'LAUNCH',
-        severity: 'info',
-        name,
-        pid: main.pid ?? 0,
-        exitCode: undefined,
-      }),
-    );
+    this.#logging.ocsf({
+      class: 'process',
+      activity: 'LAUNCH',
+      severity: 'info',
+      name,
+      pid: main.pid ?? 0,
+      exitCode: undefined,
+    });
     // A session is readiness at the gateway, so it comes only now (contract.md, 2.1).
+    this.#denials?.start();
     this.#link?.startSync();
     this.#link?.startSession();
   }
@@ -448,9 +522,14 @@ class Supervisor {
       log: this.#log,
       metrics: this.#metrics,
       report: (version, outcome) => this.#link?.reportPolicy(version, outcome),
-      onGeneration: (generation) => this.#proxy?.closeStale(generation),
+      onGeneration: (generation) => {
+        this.#proxy?.closeStale(generation);
+        this.#adapters?.policyChanged();
+      },
     });
-    if (initial.fetched !== undefined) this.#sync.taken(initial.fetched.config, initial.fetched.outcome);
+    if (initial.fetched === undefined) return;
+    this.#settle(initial.fetched.config);
+    this.#sync.taken(initial.fetched.config, initial.fetched.outcome);
   }
 
   #offlineTooLong(offlineMs: number): void {
@@ -492,10 +571,10 @@ class Supervisor {
     } else {
       const [name = ''] = this.#config.main.argv;
       const [pid, exitCode] = [this.#main?.pid ?? 0, result.code];
-      this.#logging.ocsf(
-        shorthand({ class: 'process', activity: 'TERMINATE', severity: 'info', name, pid, exitCode }),
-      );
+      this.#logging.ocsf({ class: 'process', activity: 'TERMINATE', severity: 'info', name, pid, exitCode });
     }
+    this.#limiter.flush();
+    this.#denials?.stop();
     if (this.#link === undefined) return;
     const reported = this.#link.reportExit(result.code, this.#ending.left(EXIT_REPORT_MS));
     if (!(await this.#ending.hurriedOr(reported, false)))

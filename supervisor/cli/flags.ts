@@ -20,6 +20,7 @@ const FLAGS = {
   'policy-rules': text('accepted with --policy-data for compatibility; Rego is not evaluated'),
   'policy-data': text('policy file (YAML), as --policy'),
   'log-level': text('error, warn, info, debug or trace; for standard output'),
+  'log-dir': text('directory for log files by day; /var/log where a volume is mounted there'),
   'log-format': text('json or pretty'),
   'ssh-socket-path': text('socket of the SSH server'),
   'inference-routes': text('file of inference routes'),
@@ -28,6 +29,8 @@ const FLAGS = {
   'health-port': text('port of the health server'),
   'health-host': text('address of the health server'),
   'proxy-port': text('port of the proxy on 127.0.0.1'),
+  'socks-port': text('port of the SOCKS 5 proxy on 127.0.0.1; 1080, 0 is none'),
+  'upstream-dns': text('name servers to ask for the workload, with commas between them; resolv.conf’s'),
   'upstream-ca-file': text('PEM file of roots that upstream servers are verified against, beside Node’s'),
   'strict-loopback': flag('let the workload connect to the proxy’s port and to no other'),
   'landlock-abi-max': text(

@@ -1,4 +1,5 @@
 import pino from 'pino';
+import { type OcsfEvent, shorthand } from './ocsf.ts';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug', 'trace'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -25,14 +26,20 @@ export interface LoggingOptions {
   readonly now: () => number;
   /** Takes every line at or above the push level; must not throw. */
   readonly push: (record: LogRecord) => void;
+  /** Every line for a file, in its shorthand form, and every security event; neither may throw. */
+  readonly onLine?: (at: number, text: string) => void;
+  readonly onEvent?: (at: number, event: OcsfEvent, suppressed: number) => void;
   /** Standard output, unless a test wants to see it. */
   readonly write?: (line: string) => void;
 }
 
 export interface Logging {
   readonly logger: (target: string) => Logger;
-  /** A security event: its shorthand goes to the console at info, and to the gateway as level OCSF. */
-  readonly ocsf: (shorthand: string) => void;
+  /**
+   * A security event: its shorthand goes to the console at info, and to the gateway as level OCSF. `suppressed` says
+   * how many like it were not told.
+   */
+  readonly ocsf: (event: OcsfEvent, suppressed?: number) => void;
   /** Lines that the console could not take, because standard output was not being read. */
   readonly dropped: () => number;
   readonly flush: () => void;
@@ -76,6 +83,11 @@ export function createLogging(options: LoggingOptions): Logging {
     (message: string, fields: LogFields = {}): void => {
       root[level]({ target, ...redact(fields) }, message);
       push(level.toUpperCase() as Uppercase<LogLevel>, RANK[level], target, message, fields);
+      if (RANK[level] <= RANK.info)
+        options.onLine?.(
+          options.now(),
+          `${level.toUpperCase()} ${target}: ${message}${tail(redact(fields))}`,
+        );
     };
   return {
     logger: (target) => ({
@@ -85,9 +97,13 @@ export function createLogging(options: LoggingOptions): Logging {
       debug: emit('debug', target),
       trace: emit('trace', target),
     }),
-    ocsf(shorthand) {
-      root.info({ target: 'ocsf' }, shorthand);
-      push('OCSF', RANK.info, 'ocsf', shorthand, {});
+    ocsf(event, suppressed = 0) {
+      const at = options.now();
+      const line = shorthand(event) + (suppressed === 0 ? '' : ` [suppressed:${suppressed}]`);
+      root.info({ target: 'ocsf' }, line);
+      push('OCSF', RANK.info, 'ocsf', line, {});
+      options.onLine?.(at, `OCSF ${line}`);
+      options.onEvent?.(at, event, suppressed);
     },
     dropped: () => dropped,
     flush: sink.flush,
@@ -130,6 +146,11 @@ export function prettyLine(line: string): string {
     /[\r\n]+(?!$)/g,
     ' ',
   );
+}
+
+function tail(fields: LogFields): string {
+  const parts = Object.entries(printable(fields)).map(([key, value]) => ` ${key}=${value}`);
+  return parts.join('');
 }
 
 /** Values under names that promise a secret never get out; values of type Secret print themselves redacted. */

@@ -37,6 +37,10 @@ export function createMetrics(version: string) {
     mainProcess: gauge('main_process_running', '1 while the main process runs.'),
     bufferedBytes: gauge('buffer_bytes', 'Bytes waiting for the gateway.'),
     bufferLost: gauge('buffer_lost_records', 'Records that the bound of the buffer forced out.', ['class']),
+    suppressedEvents: counter(
+      'events_suppressed_total',
+      'Security events that repeated others and were only counted.',
+    ),
     logLinesDropped: gauge('log_lines_dropped', 'Lines that standard output did not take.'),
     /** The exposition text, with what is sampled from /proc at the same moment. */
     async text(): Promise<string> {

@@ -57,6 +57,24 @@ export type OcsfEvent =
       readonly version: number | undefined;
       readonly hash: string | undefined;
     }
+  | {
+      readonly class: 'ssh';
+      readonly activity: 'OPEN' | 'CLOSE' | 'FAIL';
+      readonly severity: Severity;
+      readonly action: 'ALLOWED' | 'DENIED';
+      readonly peer: string;
+      readonly auth: string | undefined;
+    }
+  | {
+      readonly class: 'api';
+      readonly severity: Severity;
+      /** Of HTTP. */
+      readonly status: number;
+      readonly model: string;
+      readonly provider: string;
+      readonly durationMs: number;
+      readonly operation: string;
+    }
   | { readonly class: 'finding'; readonly severity: Severity; readonly title: string; readonly type: string };
 
 const MAX_REASON = 256;
@@ -93,6 +111,14 @@ export function shorthand(event: OcsfEvent): string {
       ].filter((fact) => fact !== '');
       const tail = facts.length === 0 ? '' : ` [${facts.join(' ')}]`;
       return `CONFIG:${event.state} ${tag} ${cut(event.message, MAX_MESSAGE)}${tail}`;
+    }
+    case 'ssh': {
+      const auth = event.auth === undefined ? '' : ` [auth:${word(event.auth)}]`;
+      return `SSH:${event.activity} ${tag} ${event.action} ${word(event.peer)}${auth}`;
+    }
+    case 'api': {
+      const { status, model, provider, durationMs, operation } = event;
+      return `API:INFERENCE ${tag} ${status} ${word(model)} via ${word(provider)} ${Math.round(durationMs)}ms [${word(operation)}]`;
     }
     case 'finding':
       return `FINDING:OPEN ${tag} "${cut(event.title, MAX_MESSAGE)}" [type:${word(event.type)}]`;

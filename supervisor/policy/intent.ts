@@ -18,6 +18,8 @@ export interface CallerIdentity {
   readonly ancestors: readonly string[];
   /** For logs only; never grants anything. */
   readonly cmdline: readonly string[];
+  /** Of the executable, in hexadecimal; for reports only. */
+  readonly sha256?: string;
 }
 
 /** An IPv4 or IPv6 network; `bits` counts within the family's own width. */

@@ -175,6 +175,18 @@ export class GatewayService {
             acceptedChunkIds: view.proposals.map(() => randomUUID()),
           };
         }),
+      updateConfig: (call, callback) =>
+        answer(callback, () => {
+          this.#authorize(call.metadata, '');
+          const { name, policy } = call.request;
+          if (name === '' || policy === undefined)
+            throw failure(status.INVALID_ARGUMENT, 'a sandbox sends its name and a policy');
+          if (this.#revision.policy !== undefined)
+            throw failure(status.FAILED_PRECONDITION, 'this gateway has a policy already');
+          this.#options.onEvent(`${name}: sent its policy`);
+          const { version, hash } = this.setPolicy(policy);
+          return { version, policyHash: hash };
+        }),
       pushSandboxLogs: (call, callback) => {
         let sandboxId = '';
         let done = false;
