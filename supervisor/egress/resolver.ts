@@ -8,26 +8,45 @@ export type Resolve = (host: string) => Promise<Result<readonly string[], string
 export interface ResolverConfig {
   readonly search: readonly string[];
   readonly ndots: number;
+  /** The name servers, as written. */
+  readonly servers: readonly string[];
 }
 
 const MAX_ADDRESSES = 16;
 const TIMEOUT_MS = 5_000;
 
-/** The `search` and `options ndots` of resolv.conf(5); at most six suffixes, as glibc once had it. */
+/** The `nameserver`, `search` and `options ndots` of resolv.conf(5); at most six suffixes, as glibc once had it. */
 export function parseResolvConf(text: string): ResolverConfig {
   let search: readonly string[] = [];
+  const servers: string[] = [];
   let ndots = 1;
   for (const line of text.split('\n')) {
     const [word, ...rest] = line.trim().split(/\s+/);
     if (word === 'search' || word === 'domain')
       search = rest.slice(0, 6).map((name) => name.replace(/\.$/, ''));
+    if (word === 'nameserver' && rest[0] !== undefined && isIP(rest[0].replace(/%.*$/, '')) !== 0)
+      servers.push(rest[0]);
     if (word === 'options')
       for (const option of rest) {
         const match = /^ndots:(\d{1,2})$/.exec(option);
         if (match !== null) ndots = Math.min(Number(match[1]), 15);
       }
   }
-  return { search: search.filter((name) => name !== '' && name !== '.'), ndots };
+  return { search: search.filter((name) => name !== '' && name !== '.'), ndots, servers };
+}
+
+/**
+ * The name servers to ask for the workload. Where the container's own resolver is the sandbox's, on 127.0.0.1, those are the others
+ * that resolv.conf names, unless some were configured. Undefined leaves it to c-ares, which reads resolv.conf itself.
+ */
+export function upstreamServers(
+  configured: readonly string[],
+  resolvText: string,
+): readonly string[] | undefined {
+  if (configured.length > 0) return configured;
+  const { servers } = parseResolvConf(resolvText);
+  const others = servers.filter((server) => server !== '127.0.0.1');
+  return others.length === 0 || others.length === servers.length ? undefined : others;
 }
 
 /** hosts(5): name → addresses, in the order of the file. */
