@@ -8,6 +8,7 @@ import type { LastGoodConfig } from './last-good-config.ts';
 import type { Logger } from './observability/log.ts';
 import type { PolicyDocument } from './policy/document.ts';
 import { RESTRICTIVE_DEFAULT } from './policy/restrictive-default.ts';
+import { policyToWire } from './policy/wire.ts';
 import { parsePolicyYaml } from './policy/yaml.ts';
 import { faultsOf, type Outcome, PolicyInForce } from './policy-in-force.ts';
 import { err, ok, type Result } from './result.ts';
@@ -49,7 +50,7 @@ export async function initialPolicy(
       if (link === undefined)
         return err(new Fault('internal', 'the gateway’s policy was asked for without a gateway'));
       const fetched = await link.initialConfig();
-      if (fetched.ok) return fromGateway(fetched.value, log);
+      if (fetched.ok) return fromGateway(fetched.value, link, config.sandboxName, log);
       return isTransient(fetched.error.cause) && kept !== undefined
         ? fromKept(kept, fetched.error, log)
         : fetched;
@@ -84,21 +85,45 @@ function fromKept(kept: LastGoodConfig, away: Fault, log: Logger): Result<Initia
   return ok({ policy, fetched: undefined, kept: true });
 }
 
-function fromGateway(config: GetSandboxConfigResponse, log: Logger): Result<InitialPolicy, Fault> {
-  if (config.policy !== undefined) {
-    const policy = new PolicyInForce(undefined, readSandboxFacts());
-    return ok({ policy, fetched: { config, outcome: policy.apply(config) }, kept: false });
-  }
-  if (!existsSync(IMAGE_POLICY)) {
+async function fromGateway(
+  received: GetSandboxConfigResponse,
+  link: GatewayLink,
+  sandboxName: string,
+  log: Logger,
+): Promise<Result<InitialPolicy, Fault>> {
+  if (received.policy !== undefined) return ok(applied(received));
+  const inImage = existsSync(IMAGE_POLICY);
+  const read = inImage ? readPolicyFile(IMAGE_POLICY, 'the image') : ok(RESTRICTIVE_DEFAULT);
+  if (!read.ok) return read;
+  const document = ofTheSandbox(read.value);
+  if (inImage)
+    log.info('the gateway has no policy for this sandbox: the image’s holds', { file: IMAGE_POLICY });
+  else
     log.warn(
       'the gateway has no policy for this sandbox: the restrictive default holds, without any network',
     );
-    return ok(given(RESTRICTIVE_DEFAULT));
+  // The gateway is told what holds, so that it can be looked at and changed there (contract.md, 7.3).
+  const policy = policyToWire(document);
+  const told = await link.tellPolicy(sandboxName, policy, received.workspace);
+  if (!told.ok) {
+    log.warn(`the gateway does not take the policy, so it holds here alone: ${told.error}`);
+    return ok(given(document));
   }
-  const document = readPolicyFile(IMAGE_POLICY, 'the image');
-  if (!document.ok) return document;
-  log.info('the gateway has no policy for this sandbox: the image’s holds', { file: IMAGE_POLICY });
-  return ok(given(document.value));
+  const again = await link.initialConfig();
+  return ok(again.ok && again.value.policy !== undefined ? applied(again.value) : given(document));
+}
+
+function applied(config: GetSandboxConfigResponse): InitialPolicy {
+  const policy = new PolicyInForce();
+  return { policy, fetched: { config, outcome: policy.apply(config) }, kept: false };
+}
+
+/** Rules of this name are the gateway's to compose (contract.md, 7.2): an image has no say in them. */
+const RESERVED_PREFIX = '_provider_';
+
+function ofTheSandbox(document: PolicyDocument): PolicyDocument {
+  const rules = Object.entries(document.networkPolicies).filter(([key]) => !key.startsWith(RESERVED_PREFIX));
+  return { ...document, networkPolicies: Object.fromEntries(rules) };
 }
 
 function readPolicyFile(path: string, setting: string): Result<PolicyDocument, Fault> {

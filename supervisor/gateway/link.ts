@@ -1,4 +1,7 @@
-import type { GetSandboxConfigResponse } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import type {
+  GetSandboxConfigResponse,
+  SandboxPolicy,
+} from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type {
   Enforcement,
   RelayOpen,
@@ -17,7 +20,7 @@ import type { Call } from './delivery/wire.ts';
 import { dial, type Keepalive } from './dial.ts';
 import { endpointOf, type ResolveHost } from './endpoint.ts';
 import { RotationWatch } from './rotation.ts';
-import { CallError, STATUS } from './rpc/status.ts';
+import { CallError, describeCallError, STATUS } from './rpc/status.ts';
 import { GatewaySession, type SessionState } from './session.ts';
 import { dialSession } from './session-dial.ts';
 import { type ReadSecret, secureContext, type TlsFiles } from './tls.ts';
@@ -165,6 +168,16 @@ export class GatewayLink {
       await this.#channel.ensure();
       this.#complain('token', await this.#token.ensure());
     });
+  }
+
+  /** Sends the policy of a sandbox that the gateway has none for; says why it does not take it. */
+  async tellPolicy(name: string, policy: SandboxPolicy, workspace: string): Promise<Result<void, string>> {
+    try {
+      await this.#channel.unary(METHODS.updateConfig, { name, policy, workspace });
+      return ok(undefined);
+    } catch (error) {
+      return err(describeCallError(error));
+    }
   }
 
   /** Polling and delivery; the session comes when the workload can be reached. */
