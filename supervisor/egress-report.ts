@@ -72,6 +72,27 @@ export function reportEgress({
           ms: event.durationMs,
         });
         return;
+      case 'name-denied': {
+        metrics.denials.inc({ stage: 'dns' });
+        // Not by the limiter: made-up names would take its keys. Whoever observes has limited them already.
+        const more = event.passedOver === 0 ? '' : `; ${event.passedOver} other questions were passed over`;
+        logging.ocsf({
+          class: 'network',
+          activity: 'REFUSE',
+          severity: 'low',
+          action: 'DENIED',
+          process: undefined,
+          host: event.name,
+          port: 53,
+          policy: undefined,
+          engine: 'dns',
+          reason: `no rule names this host${more}`,
+        });
+        return;
+      }
+      case 'name-failed':
+        log.warn('a name of the policy got no address', { host: event.name, reason: event.reason });
+        return;
       case 'refused':
         metrics.decisions.inc({ decision: 'refused' });
         log.warn('a connection to the proxy was refused', { reason: event.reason });
