@@ -37,8 +37,9 @@ export function reportEgress({
       case 'denied': {
         metrics.decisions.inc({ decision: 'denied' });
         metrics.denials.inc({ stage: event.stage });
-        const told = securityEvent(event);
-        denials?.observe(event, !tell(told, keyOf('denied', event)));
+        // Before the call: what has no gateway has no summaries, but events all the same.
+        const told = tell(securityEvent(event), keyOf('denied', event));
+        denials?.observe(event, !told);
         return;
       }
       case 'opened':
