@@ -1,8 +1,8 @@
-import { SubmitPolicyAnalysisRequest } from '../../proto/generated/openshell/v1/openshell.ts';
+import { DenialSummary, SubmitPolicyAnalysisRequest } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { EgressEvent } from '../egress/events.ts';
 import { type DenialGroup, DenialTable } from './denial-table.ts';
-import { proposeRule } from './proposal.ts';
+import { proposeRules } from './proposal.ts';
 
 export interface DenialReporterOptions {
   readonly clock: Clock;
@@ -15,6 +15,8 @@ export interface DenialReporterOptions {
 
 /** Contract.md, 13. */
 const FLUSH_MS = 10_000;
+/** A record of the buffer takes 64 KiB. */
+const MAX_PART_BYTES = 56 * 1024;
 /** Places whose denials are counted over all flushes. */
 const MAX_TOTALS = 4096;
 
@@ -102,16 +104,18 @@ export class DenialReporter {
     const { sandboxName: name, append } = this.#options;
     const base = { name, workspace: this.#workspace };
     const { groups, overflow } = this.#table.take();
-    if (groups.length > 0)
+    for (const part of inParts(groups.map((group) => this.#summary(group)))) {
+      const places = new Set(part.map(placeKey));
+      const proposedChunks = proposeRules(groups.filter((group) => places.has(placeKey(group))));
       append(
         SubmitPolicyAnalysisRequest.fromPartial({
           ...base,
           analysisMode: 'mechanistic',
-          summaries: groups.map((group) => this.#summary(group)),
-          proposedChunks: groups.map(proposeRule).filter((chunk) => chunk !== undefined),
-          cutItems: overflow,
+          summaries: part,
+          proposedChunks,
         }),
       );
+    }
     if (this.#actions === 0 && this.#denied.size === 0) return;
     const denialsByGroup = [...this.#denied].map(([denyGroup, deniedCount]) => ({ denyGroup, deniedCount }));
     const deniedActionCount = denialsByGroup.reduce((sum, { deniedCount }) => sum + deniedCount, 0);
@@ -122,6 +126,7 @@ export class DenialReporter {
       SubmitPolicyAnalysisRequest.fromPartial({
         ...base,
         analysisMode: 'activity',
+        cutItems: overflow,
         networkActivitySummaries: [{ networkActivityCount, deniedActionCount, denialsByGroup }],
       }),
     );
@@ -132,14 +137,14 @@ export class DenialReporter {
     this.#denied.set(group, (this.#denied.get(group) ?? 0) + 1);
   }
 
-  #summary(group: DenialGroup) {
+  #summary(group: DenialGroup): DenialSummary {
     const key = `${group.host}\0${group.port}\0${group.binary}\0${group.stage}`;
     const total = (this.#totals.get(key) ?? 0) + group.count;
     this.#totals.delete(key);
     this.#totals.set(key, total);
     const [oldest] = this.#totals.keys();
     if (this.#totals.size > MAX_TOTALS && oldest !== undefined) this.#totals.delete(oldest);
-    return {
+    return DenialSummary.fromPartial({
       sandboxId: this.#options.sandboxId,
       host: group.host,
       port: group.port,
@@ -157,8 +162,30 @@ export class DenialReporter {
       denialStage: group.stage,
       l7RequestSamples: [...group.requests],
       l7InspectionActive: group.inspected,
-    };
+    });
   }
 }
 
 const placeOf = ({ host, port }: { readonly host: string; readonly port: number }) => ({ host, port });
+
+type Place = Pick<DenialGroup, 'host' | 'port' | 'binary'>;
+
+const placeKey = ({ host, port, binary }: Place): string => `${host}\0${port}\0${binary}`;
+
+/** In parts that one record of the buffer holds together with their proposals; a place is never torn apart. */
+function inParts(summaries: readonly DenialSummary[]): readonly (readonly DenialSummary[])[] {
+  const places = Map.groupBy(summaries, placeKey);
+  const parts: DenialSummary[][] = [];
+  let room = 0;
+  for (const place of places.values()) {
+    // A proposal says no more than its summaries do, and what surrounds it: host and port twice, marks, numbers.
+    const bytes = place.reduce((sum, one) => sum + 2 * DenialSummary.encode(one).finish().length + 512, 0);
+    if (bytes > room || parts.length === 0) {
+      parts.push([]);
+      room = MAX_PART_BYTES;
+    }
+    parts.at(-1)?.push(...place);
+    room -= bytes;
+  }
+  return parts;
+}

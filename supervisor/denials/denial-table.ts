@@ -5,7 +5,7 @@ const MAX_DENIALS = 1024;
 /** Requests that a summary shows, and command lines (contract.md, 11). */
 const MAX_SAMPLES = 20;
 const MAX_COMMAND_LINES = 3;
-const MAX_COMMAND_BYTES = 512;
+const MAX_COMMAND_CHARACTERS = 512;
 
 /** One thing that the workload was not allowed. */
 export interface Denied {
@@ -91,7 +91,7 @@ export class DenialTable {
     group.count += 1;
     group.lastSeen = at;
     if (denied.suppressed) group.suppressed += 1;
-    const command = identity?.cmdline.join(' ').slice(0, MAX_COMMAND_BYTES) ?? '';
+    const command = commandLine(identity?.cmdline ?? []);
     if (
       command !== '' &&
       group.commandLines.length < MAX_COMMAND_LINES &&
@@ -111,6 +111,13 @@ export class DenialTable {
     this.#overflow = 0;
     return { groups, overflow };
   }
+}
+
+/** The program and the scripts that it runs, by their paths: any other word may be a secret of somebody. */
+function commandLine(words: readonly string[]): string {
+  const plain = words.filter((word, place) => place === 0 || (place < 3 && /^\/[\w./-]+$/.test(word)));
+  const more = plain.length < words.length ? ' …' : '';
+  return `${plain.join(' ').slice(0, MAX_COMMAND_CHARACTERS)}${more}`;
 }
 
 function sample(group: Group, { method, path, decision }: NonNullable<Denied['request']>): void {

@@ -24,6 +24,7 @@ export function readAnalysis(sandboxId: string, request: SubmitPolicyAnalysisReq
         suppressedCount: summary.suppressedCount,
         totalCount: summary.totalCount,
         l7InspectionActive: summary.l7InspectionActive,
+        commandLines: summary.sampleCmdlines,
         requests: summary.l7RequestSamples,
       }),
     ),

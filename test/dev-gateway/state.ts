@@ -66,6 +66,7 @@ export interface DenialView {
   readonly suppressedCount: number;
   readonly totalCount: number;
   readonly l7InspectionActive: boolean;
+  readonly commandLines: readonly string[];
   readonly requests: readonly {
     readonly method: string;
     readonly path: string;
