@@ -54,6 +54,7 @@ export async function startEgressAdapters(
       socks = serveSocks({ listener: listener.value, wayOut, onRefused });
     }
   }
+  const resolver = parseResolvConf(options.resolvConf);
   const started = await startPolicyDns({
     listen,
     ...(anchor === undefined ? {} : { bind: bindInside(anchor) }),
@@ -61,6 +62,7 @@ export async function startEgressAdapters(
     wayOut,
     clock,
     observe,
+    search: resolver.search,
   });
   let names: PolicyDns | undefined;
   if (started.ok) {
@@ -68,7 +70,7 @@ export async function startEgressAdapters(
     log.debug('names resolve without a proxy', { overUdp: anchor !== undefined });
   } else {
     // Worth a warning only where somebody has told the workload to ask us.
-    const wanted = anchor !== undefined || parseResolvConf(options.resolvConf).servers.includes(DNS_HOST);
+    const wanted = anchor !== undefined || resolver.servers.includes(DNS_HOST);
     log[wanted ? 'warn' : 'info'](`names do not resolve without a proxy: ${started.error}`);
   }
   return ok({

@@ -76,7 +76,7 @@ export function reportEgress({
       case 'name-denied': {
         metrics.denials.inc({ stage: 'dns' });
         // Not by the limiter: made-up names would take its keys. Whoever observes has limited them already.
-        const more = event.passedOver === 0 ? '' : `; ${event.passedOver} other questions were passed over`;
+        const more = event.passedOver === 0 ? '' : `; ${event.passedOver} other names were passed over`;
         logging.ocsf({
           class: 'network',
           activity: 'REFUSE',

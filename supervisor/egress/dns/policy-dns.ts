@@ -23,6 +23,8 @@ export interface PolicyDnsOptions {
   readonly wayOut: WayOut;
   readonly clock: Clock;
   readonly observe: EgressObserver;
+  /** Suffixes that the workload's resolver tries, of its resolv.conf. */
+  readonly search: readonly string[];
   /** 53 by default. */
   readonly port?: number;
 }
@@ -41,7 +43,7 @@ const KEEP_MS = 4 * ANSWER_TTL * 1000;
 
 /** Starts the resolver on 127.0.0.1. The error says why it cannot listen there. */
 export async function startPolicyDns(options: PolicyDnsOptions): Promise<Result<PolicyDns, string>> {
-  const { listen, bind, reachablePorts, wayOut, clock, observe, port = DNS_PORT } = options;
+  const { listen, bind, reachablePorts, wayOut, clock, observe, search, port = DNS_PORT } = options;
   const overTcp = await listen(DNS_HOST, port);
   if (!overTcp.ok) return overTcp;
   // At once, before the next turn of the event loop could bring a connection.
@@ -71,6 +73,11 @@ export async function startPolicyDns(options: PolicyDnsOptions): Promise<Result<
     names,
     open: (address, ports) => listeners.set(address, ports),
     onDenied: (name) => {
+      // The resolver's own tries of suffixes, for a name that works or that was told of.
+      const bare = search
+        .filter((suffix) => name.endsWith(`.${suffix}`))
+        .map((s) => name.slice(0, -s.length - 1));
+      if (bare.some((tried) => denied.has(tried) || reachablePorts(tried).length > 0)) return;
       const told = denied.tell(name);
       if (told !== undefined) observe({ kind: 'name-denied', name, ...told });
     },
