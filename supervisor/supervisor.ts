@@ -230,9 +230,10 @@ class Supervisor {
   #openLogFiles(): void {
     const directory = findLogDirectory(this.#config.logDir);
     if (directory === undefined) return;
-    const files = new LogFiles(directory, Date.now, (reason) =>
-      this.#log.warn(`log files are left out: ${reason}`),
-    );
+    const files = new LogFiles(directory, {
+      now: Date.now,
+      onFailure: (reason) => this.#log.warn(`log files are left out: ${reason}`),
+    });
     this.#files = files;
     this.#undo.push(() => files.close());
   }
