@@ -391,20 +391,31 @@ test('after its close it still takes records, in memory', () => {
 });
 
 const mayMount = process.getuid?.() === 0 && spawnSync('unshare', ['-m', 'true']).status === 0;
+/** Runs a script of this folder on a disk of its own, and reads what it printed. */
+function onOwnDisk(script: string): unknown {
+  const directory = join(root, `disk-${count++}`);
+  mkdirSync(directory);
+  const command = `mount -t tmpfs -o size=8m,mode=700 none ${directory} && exec ${process.execPath} ${join(import.meta.dirname, script)} ${directory}`;
+  const run = spawnSync('unshare', ['-m', 'sh', '-c', command], { encoding: 'utf8', timeout: 60_000 });
+  expect(run.stderr).toBe('');
+  return JSON.parse(run.stdout);
+}
+const skipped = mayMount ? '' : ' (skipped: needs root to mount a tmpfs)';
+test.skipIf(!mayMount)(`a real disk of 8 MiB that fills up and is emptied again${skipped}`, () => {
+  expect(onOwnDisk('full-disk.ts')).toEqual({
+    degraded: true,
+    restored: true,
+    inOrder: true,
+    accounted: true,
+  });
+});
 test.skipIf(!mayMount)(
-  `a real disk of 8 MiB that fills up and is emptied again${mayMount ? '' : ' (skipped: needs root to mount a tmpfs)'}`,
+  `a real disk that is read-only at first keeps nothing from being taken${skipped}`,
   () => {
-    const script = join(import.meta.dirname, 'full-disk.ts');
-    const directory = join(root, `full-${count++}`);
-    mkdirSync(directory);
-    const command = `mount -t tmpfs -o size=8m,mode=700 none ${directory} && exec ${process.execPath} ${script} ${directory}`;
-    const run = spawnSync('unshare', ['-m', 'sh', '-c', command], { encoding: 'utf8', timeout: 60_000 });
-    expect(run.stderr).toBe('');
-    expect(JSON.parse(run.stdout)).toEqual({
-      degraded: true,
+    expect(onOwnDisk('read-only-disk.ts')).toEqual({
+      degraded: expect.stringMatching(/EROFS|read-?only/i),
       restored: true,
-      inOrder: true,
-      accounted: true,
+      messages: Array.from({ length: 100 }, (_, index) => `${index}`),
     });
   },
 );

@@ -1,18 +1,20 @@
 /** A long outage in fast-forward, in a process of its own: fills the buffer at its argument many times over and prints how its memory grew. */
 import { readFileSync } from 'node:fs';
-import { openDiskBuffer } from '../../supervisor/buffer/disk-buffer.ts';
+import { join } from 'node:path';
+import { type DurableBuffer, openDiskBuffer } from '../../supervisor/buffer/disk-buffer.ts';
 import { systemClock } from '../../supervisor/clock.ts';
 
 const [, , directory = ''] = process.argv;
-const buffer = openDiskBuffer({
-  directory,
-  boot: 'b',
-  sandboxId: 's',
-  clock: systemClock,
-  report: (event) => {
-    throw new Error(JSON.stringify(event));
-  },
-});
+const open = (name: string) =>
+  openDiskBuffer({
+    directory: join(directory, name),
+    boot: 'b',
+    sandboxId: 's',
+    clock: systemClock,
+    report: (event) => {
+      throw new Error(JSON.stringify(event));
+    },
+  });
 let appended = 0;
 
 /**
@@ -30,7 +32,7 @@ async function privateBytes(): Promise<number> {
   return least;
 }
 
-async function append(until: () => boolean): Promise<void> {
+async function append(buffer: DurableBuffer, until: () => boolean): Promise<void> {
   while (!until()) {
     for (let index = 0; index < 100; index += 1) {
       appended += 1;
@@ -45,10 +47,13 @@ async function append(until: () => boolean): Promise<void> {
   }
 }
 
-// What the code itself needs when it is warm is no growth.
-await append(() => appended >= 20_000);
+// What the code itself needs when it is warm is no growth: so another buffer before, and an empty one then.
+const other = open('other');
+await append(other, () => appended >= 20_000);
+other.close();
+const buffer = open('state');
 const before = await privateBytes();
-await append(() => buffer.stats().classes.logs.lost > 100_000);
+await append(buffer, () => buffer.stats().classes.logs.lost > 100_000);
 const grown = (await privateBytes()) - before;
 const { bytes, maxBytes, classes } = buffer.stats();
 console.log(JSON.stringify({ appended, grown, bytes, maxBytes, lostAudits: classes.audit.lost }));
