@@ -1,5 +1,6 @@
 import pino from 'pino';
 import { type OcsfEvent, shorthand } from './ocsf.ts';
+import { redactEvent, redactText } from './redaction.ts';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug', 'trace'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -80,7 +81,8 @@ export function createLogging(options: LoggingOptions): Logging {
   };
   const emit =
     (level: LogLevel, target: string) =>
-    (message: string, fields: LogFields = {}): void => {
+    (text: string, fields: LogFields = {}): void => {
+      const message = redactText(text);
       root[level]({ target, ...redact(fields) }, message);
       push(level.toUpperCase() as Uppercase<LogLevel>, RANK[level], target, message, fields);
       if (RANK[level] <= RANK.info)
@@ -97,7 +99,8 @@ export function createLogging(options: LoggingOptions): Logging {
       debug: emit('debug', target),
       trace: emit('trace', target),
     }),
-    ocsf(event, suppressed = 0) {
+    ocsf(told, suppressed = 0) {
+      const event = redactEvent(told);
       const at = options.now();
       const line = shorthand(event) + (suppressed === 0 ? '' : ` [suppressed:${suppressed}]`);
       root.info({ target: 'ocsf' }, line);
@@ -156,7 +159,8 @@ function tail(fields: LogFields): string {
 /** Values under names that promise a secret never get out; values of type Secret print themselves redacted. */
 function redact(fields: LogFields): LogFields {
   const safe: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(fields)) safe[key] = SECRET_NAME.test(key) ? '[redacted]' : value;
+  for (const [key, value] of Object.entries(fields))
+    safe[key] = SECRET_NAME.test(key) ? '[redacted]' : typeof value === 'string' ? redactText(value) : value;
   return safe;
 }
 

@@ -20,9 +20,10 @@ const CLASS = {
   lifecycle: [6002, 'Application Lifecycle', 6, 'Application Activity'],
   config: [5019, 'Device Config State Change', 5, 'Discovery'],
   api: [6003, 'API Activity', 6, 'Application Activity'],
+  base: [0, 'Base Event', 0, 'Uncategorized'],
 } as const;
 const ACTION = { ALLOWED: [1, 'Allowed'], DENIED: [2, 'Denied'], OBSERVED: [3, 'Observed'] } as const;
-const DISPOSITION = { ALLOWED: [1, 'Allowed'], DENIED: [2, 'Blocked'], OBSERVED: [16, 'Detected'] } as const;
+const DISPOSITION = { ALLOWED: [1, 'Allowed'], DENIED: [2, 'Blocked'], OBSERVED: [15, 'Detected'] } as const;
 const NETWORK_ACTIVITY = { OPEN: 1, CLOSE: 2, FAIL: 4, REFUSE: 5 } as const;
 const HTTP_ACTIVITY: Readonly<Record<string, number>> = {
   CONNECT: 1,
@@ -101,6 +102,8 @@ function activityOf(event: OcsfEvent): readonly [number, string] {
       return [1, 'Log'];
     case 'api':
       return [OTHER, 'Inference'];
+    case 'base':
+      return [OTHER, 'Other'];
   }
 }
 
@@ -130,6 +133,8 @@ function detailsOf(event: OcsfEvent): Readonly<Record<string, unknown>> {
     case 'finding':
       return {
         message: event.title,
+        disposition_id: 15,
+        disposition: 'Detected',
         finding_info: { title: event.title, uid: event.type, types: [event.type] },
       };
     case 'lifecycle':
@@ -153,6 +158,8 @@ function detailsOf(event: OcsfEvent): Readonly<Record<string, unknown>> {
         ai_model: { name: event.model, ai_provider: event.provider },
         duration: event.durationMs,
       };
+    case 'base':
+      return { message: event.message };
   }
 }
 

@@ -75,7 +75,14 @@ export type OcsfEvent =
       readonly durationMs: number;
       readonly operation: string;
     }
-  | { readonly class: 'finding'; readonly severity: Severity; readonly title: string; readonly type: string };
+  | {
+      readonly class: 'finding';
+      readonly severity: Severity;
+      readonly title: string;
+      readonly type: string;
+    }
+  /** What no other class fits. */
+  | { readonly class: 'base'; readonly severity: Severity; readonly message: string };
 
 const MAX_REASON = 256;
 const MAX_MESSAGE = 120;
@@ -85,25 +92,25 @@ export function shorthand(event: OcsfEvent): string {
   const tag = `[${SEVERITY_TAG[event.severity]}]`;
   switch (event.class) {
     case 'network': {
-      const process = event.process === undefined ? '-' : `${event.process.name}(${event.process.pid})`;
+      const caller = event.process === undefined ? '' : ` ${who(event.process)} ->`;
       const reason =
         event.action === 'DENIED' && event.reason !== undefined
           ? ` [reason:${cut(event.reason, MAX_REASON)}]`
           : '';
       const engine = ` [policy:${word(event.policy ?? '-')} engine:${word(event.engine)}]`;
-      return `NET:${event.activity} ${tag} ${event.action} ${process} -> ${event.host}:${event.port}${engine}${reason}`;
+      return `NET:${event.activity} ${tag} ${event.action}${caller} ${word(event.host)}:${event.port}${engine}${reason}`;
     }
     case 'http': {
       const { method, action, process, url, policy, reason } = event;
       const why = action === 'DENIED' && reason !== undefined ? ` [reason:${cut(reason, MAX_REASON)}]` : '';
-      return `HTTP:${word(method)} ${tag} ${action} ${process.name}(${process.pid}) -> ${word(method)} ${word(url)} [policy:${word(policy ?? '-')} engine:l7]${why}`;
+      return `HTTP:${word(method)} ${tag} ${action} ${who(process)} -> ${word(method)} ${word(url)} [policy:${word(policy ?? '-')} engine:l7]${why}`;
     }
     case 'process': {
       const exit = event.exitCode === undefined ? '' : ` [exit:${event.exitCode}]`;
-      return `PROC:${event.activity} ${tag} ${event.name}(${event.pid})${exit}`;
+      return `PROC:${event.activity} ${tag} ${who(event)}${exit}`;
     }
     case 'lifecycle':
-      return `LIFECYCLE:${event.activity} ${tag} ${event.app} ${event.status}`;
+      return `LIFECYCLE:${event.activity} ${tag} ${word(event.app)} ${event.status.toLowerCase()}`;
     case 'config': {
       const facts = [
         event.version === undefined ? '' : `version:${event.version}`,
@@ -118,20 +125,30 @@ export function shorthand(event: OcsfEvent): string {
     }
     case 'api': {
       const { status, model, provider, durationMs, operation } = event;
-      return `API:INFERENCE ${tag} ${status} ${word(model)} via ${word(provider)} ${Math.round(durationMs)}ms [${word(operation)}]`;
+      return `API:INFERENCE ${tag} ${status < 400 ? 'Success' : 'Failure'} ${word(model)} via ${word(provider)} ${Math.round(durationMs)}ms [${word(operation)}]`;
     }
     case 'finding':
-      return `FINDING:OPEN ${tag} "${cut(event.title, MAX_MESSAGE)}" [type:${word(event.type)}]`;
+      return `FINDING:DETECTED ${tag} "${quoted(cut(event.title, MAX_MESSAGE))}" [type:${word(event.type)}]`;
+    case 'base':
+      return `EVENT ${tag} ${cut(event.message, MAX_MESSAGE)}`;
   }
 }
 
-/** Escapes what would end a bracket or split a word. */
+/** The workload names its own programs: a name must not look like the parts around it. */
+const who = ({ name, pid }: { readonly name: string; readonly pid: number }): string =>
+  `${word(name)}(${pid})`;
+
+const quoted = (text: string): string => text.replaceAll(/["\\]/g, (char) => `\\${char}`);
+
+/** Escapes what would end a bracket or split a word, as upstream does: `\[`, and `\u{20}` for a blank. */
 const word = (text: string): string =>
-  text.replaceAll(/[\\[\]\s]/g, (char) => (/\s/.test(char) ? '\\ ' : `\\${char}`));
+  text.replaceAll(/[\\[\]]|[\s\p{Cc}]/gu, (char) =>
+    /[\\[\]]/.test(char) ? `\\${char}` : `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`,
+  );
 
 /** One line, at most `limit` bytes, cut between characters. */
 function cut(text: string, limit: number): string {
-  const flat = text.replaceAll(/[\r\n]+/g, ' ');
+  const flat = text.replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ');
   const bytes = Buffer.from(flat);
   if (bytes.length <= limit) return flat;
   let end = limit;

@@ -87,7 +87,7 @@ describe('the shorthand of a security event', () => {
     ],
     [
       { class: 'lifecycle', activity: 'START', severity: 'info', app: 'supervisor', status: 'SUCCESS' },
-      'LIFECYCLE:START [INFO] supervisor SUCCESS',
+      'LIFECYCLE:START [INFO] supervisor success',
     ],
     [
       {
@@ -102,8 +102,42 @@ describe('the shorthand of a security event', () => {
     ],
     [
       { class: 'finding', severity: 'high', title: 'files', type: 'files-unenforced' },
-      'FINDING:OPEN [HIGH] "files" [type:files-unenforced]',
+      'FINDING:DETECTED [HIGH] "files" [type:files-unenforced]',
     ],
+    [
+      { ...denied, process: undefined },
+      'NET:OPEN [MED] DENIED a.test:443 [policy:- engine:policy] [reason:no rule]',
+    ],
+    [
+      {
+        class: 'http',
+        severity: 'medium',
+        action: 'DENIED',
+        method: 'GET',
+        process: { name: 'x] -> y', pid: 1 },
+        url: 'a.test:80/p',
+        policy: 'api',
+        reason: 'no',
+      },
+      'HTTP:GET [MED] DENIED x\\]\\u{20}->\\u{20}y(1) -> GET a.test:80/p [policy:api engine:l7] [reason:no]',
+    ],
+    [
+      { class: 'ssh', activity: 'OPEN', severity: 'info', action: 'ALLOWED', peer: 'relay', auth: 'key' },
+      'SSH:OPEN [INFO] ALLOWED relay [auth:key]',
+    ],
+    [
+      {
+        class: 'api',
+        severity: 'info',
+        status: 200,
+        model: 'm',
+        provider: 'p',
+        durationMs: 1.6,
+        operation: 'chat',
+      },
+      'API:INFERENCE [INFO] Success m via p 2ms [chat]',
+    ],
+    [{ class: 'base', severity: 'low', message: 'two\nlines' }, 'EVENT [LOW] two lines'],
   ])('%j', (event, line) => {
     expect(shorthand(event)).toBe(line);
   });
@@ -111,10 +145,15 @@ describe('the shorthand of a security event', () => {
   test('is one line of bounded length whatever a workload calls itself or a policy says', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 2000 }), (reason) => {
-        const line = shorthand({ ...denied, reason, policy: 'a]b c\\' });
+        const line = shorthand({
+          ...denied,
+          reason,
+          policy: 'a]b c\\',
+          process: { name: reason.slice(0, 8), pid: 1 },
+        });
         expect(line).not.toMatch(/[\r\n]/);
         expect(Buffer.byteLength(line)).toBeLessThan(400);
-        expect(line).toContain('[policy:a\\]b\\ c\\\\ engine');
+        expect(line).toContain('[policy:a\\]b\\u{20}c\\\\ engine');
       }),
     );
   });
