@@ -38,7 +38,7 @@ export function reportEgress({
         metrics.decisions.inc({ decision: 'denied' });
         metrics.denials.inc({ stage: event.stage });
         // Before the call: what has no gateway has no summaries, but events all the same.
-        const told = tell(securityEvent(event), keyOf('denied', event));
+        const told = tell(securityEvent(event), keyOf(`denied ${event.stage}`, event));
         denials?.observe(event, !told);
         return;
       }

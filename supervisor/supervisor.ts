@@ -104,7 +104,14 @@ class Supervisor {
   readonly #buffer: RecordBuffer;
   readonly #metrics: Metrics = createMetrics(VERSION);
   readonly #logging: Logging;
-  readonly #limiter = new RepeatLimiter({ clock: systemClock });
+  readonly #limiter = new RepeatLimiter({
+    clock: systemClock,
+    onOverflow: (suppressed) => {
+      this.#metrics.suppressedEvents.inc(suppressed);
+      const message = `${suppressed} events of too many kinds at once were not told`;
+      this.#logging.ocsf({ class: 'base', severity: 'medium', message });
+    },
+  });
   #files: LogFiles | undefined;
   #denials: DenialReporter | undefined;
   #settings: Settings | undefined;

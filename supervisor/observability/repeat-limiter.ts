@@ -6,6 +6,8 @@ export interface RepeatLimiterOptions {
   readonly burst?: number;
   /** Milliseconds; 60 s by default. */
   readonly windowMs?: number;
+  /** Told after a window how many events were suppressed whose keys found no room. */
+  readonly onOverflow: (suppressed: number) => void;
   /** Keys that are remembered at a time; 1024 by default. */
   readonly maxKeys?: number;
 }
@@ -20,7 +22,7 @@ interface Repeated {
 /**
  * Lets the first events of a kind through and counts the rest of them, so that a workload which fails in a loop does
  * not drown what else there is to know. When its window is over the count is told, once. With as many keys as the
- * bound, all new ones share one.
+ * bound, all new ones share one, and only their number is told.
  */
 export class RepeatLimiter {
   readonly #options: Required<RepeatLimiterOptions>;
@@ -36,7 +38,9 @@ export class RepeatLimiter {
     const name = this.#keys.has(key) || this.#keys.size < maxKeys ? key : '';
     let repeated = this.#keys.get(name);
     if (repeated === undefined) {
-      repeated = { passed: 0, suppressed: 0, tell };
+      // What shares a key has not one event that could stand for it.
+      const overflows = name === '' && key !== '';
+      repeated = { passed: 0, suppressed: 0, tell: overflows ? this.#options.onOverflow : tell };
       this.#keys.set(name, repeated);
       clock.after(windowMs, () => this.#end(name));
     }

@@ -5,7 +5,13 @@ import { VirtualClock } from '../gateway/virtual-clock.ts';
 const make = (maxKeys = 1024) => {
   const clock = new VirtualClock();
   const told: [string, number][] = [];
-  const limiter = new RepeatLimiter({ clock, burst: 3, windowMs: 1_000, maxKeys });
+  const limiter = new RepeatLimiter({
+    clock,
+    burst: 3,
+    windowMs: 1_000,
+    maxKeys,
+    onOverflow: (suppressed) => told.push(['overflow', suppressed]),
+  });
   const happen = (key: string, times: number) => {
     let admitted = 0;
     for (let i = 0; i < times; i++)
@@ -42,6 +48,7 @@ describe('repeated events', () => {
     for (let key = 0; key < 100; key++) admitted += happen(`k${key}`, 5);
     clock.run(1_000);
     expect(admitted).toBe(4 * 3 + 3);
+    expect(told.at(-1)?.[0]).toBe('overflow');
     expect(told.reduce((sum, [, suppressed]) => sum + suppressed, admitted)).toBe(500);
   });
 });
