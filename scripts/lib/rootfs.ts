@@ -15,9 +15,12 @@ import { run } from './command.ts';
 import { withLock } from './lock.ts';
 import { cached } from './paths.ts';
 
-export type RootfsKind = 'debian' | 'busybox';
+export type RootfsKind = 'debian' | 'clients' | 'busybox';
 
 const DEBIAN_PACKAGES = ['ca-certificates', 'curl', 'netcat-openbsd', 'procps', 'python3'];
+
+/** Clients that know nothing of proxies, for the tests of names without one. */
+const CLIENT_PACKAGES = [...DEBIAN_PACKAGES, 'git', 'postgresql-client', 'redis-tools'];
 
 /** Where the bundle mounts something. They exist beforehand: the root is read-only, and gVisor makes none. */
 const MOUNT_POINTS = [
@@ -33,7 +36,11 @@ const MOUNT_POINTS = [
 ];
 
 /** The names that a change of this file must change, so that no stale root file system is used. */
-const NAMES: Readonly<Record<RootfsKind, string>> = { debian: 'debian-bookworm-2', busybox: 'busybox-2' };
+const NAMES: Readonly<Record<RootfsKind, string>> = {
+  debian: 'debian-bookworm-2',
+  clients: 'debian-bookworm-clients-1',
+  busybox: 'busybox-2',
+};
 
 /** The mirror that this machine's apt uses for Debian itself. */
 const debianMirror = (): string => {
@@ -53,8 +60,8 @@ const debianMirror = (): string => {
   throw new Error('the apt sources of this machine name no mirror of Debian bookworm');
 };
 
-const makeDebian = async (directory: string): Promise<void> => {
-  const include = `--include=${DEBIAN_PACKAGES.join(',')}`;
+const makeDebian = async (directory: string, packages: readonly string[]): Promise<void> => {
+  const include = `--include=${packages.join(',')}`;
   await run('debootstrap', ['--variant=minbase', include, 'bookworm', directory, debianMirror()]);
   rmSync(join(directory, 'var/cache/apt'), { recursive: true, force: true });
   rmSync(join(directory, 'var/lib/apt/lists'), { recursive: true, force: true });
@@ -75,8 +82,8 @@ const makeBusybox = async (directory: string): Promise<void> => {
 };
 
 /**
- * The path of a root file system, made when it is not there yet: `debian` (debootstrap, 35 s) or
- * `busybox` (one static binary, no libc at all). Rejects when the mirror cannot be reached.
+ * The path of a root file system, made when it is not there yet: `debian` (debootstrap, 35 s), `clients` (the same with
+ * git, psql and redis-cli) or `busybox` (one static binary, no libc at all). Rejects when the mirror cannot be reached.
  */
 export const ensureRootfs = async (kind: RootfsKind): Promise<string> => {
   const target = cached('rootfs', NAMES[kind]);
@@ -85,7 +92,8 @@ export const ensureRootfs = async (kind: RootfsKind): Promise<string> => {
     if (existsSync(target)) return target;
     const staging = `${target}.next`;
     rmSync(staging, { recursive: true, force: true });
-    await (kind === 'debian' ? makeDebian(staging) : makeBusybox(staging));
+    if (kind === 'busybox') await makeBusybox(staging);
+    else await makeDebian(staging, kind === 'clients' ? CLIENT_PACKAGES : DEBIAN_PACKAGES);
     for (const point of MOUNT_POINTS) mkdirSync(join(staging, point), { recursive: true });
     // runc 1.1 gives a tmpfs the mode of the directory that it covers, whatever the bundle says.
     chmodSync(join(staging, 'tmp'), 0o1777);
