@@ -18,7 +18,7 @@ mkdirSync(join(ROOT, '.cache'), { recursive: true });
 rmSync(results, { force: true });
 
 await ensureBuilt();
-for (const kind of ['debian', 'busybox'] as const) await ensureRootfs(kind);
+for (const kind of ['debian', 'clients', 'busybox'] as const) await ensureRootfs(kind);
 
 const vitest = spawnSync(
   NODE,
