@@ -49,7 +49,7 @@ describe('the Kubernetes API', () => {
   });
 });
 
-describe.each(pods)('$file', ({ file, pod }) => {
+describe.each(pods)('$file', ({ file, document, pod }) => {
   const { spec } = pod;
   const [agent] = spec.containers;
   if (agent === undefined) throw new Error('no container');
@@ -114,6 +114,17 @@ describe.each(pods)('$file', ({ file, pod }) => {
   it('names ids only where the cluster does not give them', () => {
     for (const field of ['runAsUser', 'runAsGroup', 'fsGroup'])
       expect(field in spec.securityContext).toBe(!openshift);
+  });
+  it('lets the workload ask the supervisor for names, over TCP, and the supervisor the cluster', () => {
+    expect(document).toMatchObject({
+      spec: {
+        dnsPolicy: 'None',
+        dnsConfig: { nameservers: ['127.0.0.1'], options: [{ name: 'use-vc' }] },
+      },
+    });
+    const parsed = parseCommandLine(agent.command.slice(1), env);
+    if (!parsed.ok || parsed.value.kind !== 'run') throw new Error('it would not run');
+    expect(parsed.value.config.upstreamDns).toEqual([openshift ? '172.30.0.10' : '10.96.0.10']);
   });
   it('sets the low-port sysctl except under gVisor', () => {
     const names = spec.securityContext.sysctls.map(({ name }) => name);
