@@ -6,6 +6,10 @@ import type { ExplicitProxyOptions } from '../../supervisor/egress/proxy.ts';
 import type { Intent } from '../../supervisor/policy/intent.ts';
 import { allow, startProxy, startUpstream } from './proxy-fixture.ts';
 
+/** Polls with patience: other tests share the machine. */
+const until = <T>(read: () => T, options: { readonly interval?: number; readonly timeout?: number } = {}) =>
+  expect.poll(read, { timeout: 15_000, ...options });
+
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
   for (const clean of cleanups.splice(0).reverse()) await clean();
@@ -73,15 +77,15 @@ describe('CONNECT', () => {
     const { port, intents, events } = await start();
     const { socket, state } = open(port);
     socket.write(GREETING);
-    await expect.poll(() => state.hex).toBe('0500');
+    await until(() => state.hex).toBe('0500');
     socket.write(byName('API.Test.', upstream.port));
-    await expect.poll(() => state.hex).toBe(`0500${GRANTED}`);
+    await until(() => state.hex).toBe(`0500${GRANTED}`);
     expect(intents).toEqual([{ host: 'api.test', port: upstream.port, via: 'socks' }]);
     socket.end('hello');
-    await expect.poll(() => state.end).toBe('end');
+    await until(() => state.end).toBe('end');
     expect(state.hex).toBe(`0500${GRANTED}${Buffer.from('world').toString('hex')}`);
     expect(upstream.received()).toBe('hello');
-    await expect.poll(() => events.map(({ kind }) => kind)).toEqual(['opened', 'closed']);
+    await until(() => events.map(({ kind }) => kind)).toEqual(['opened', 'closed']);
   });
 
   test('with all in one piece, bytes of the tunnel too, loses nothing', async () => {
@@ -90,7 +94,7 @@ describe('CONNECT', () => {
     const { port } = await start();
     const { socket } = open(port);
     socket.write(Buffer.concat([GREETING, byName('api.test', upstream.port), Buffer.from('early')]));
-    await expect.poll(upstream.received).toBe('early');
+    await until(upstream.received).toBe('early');
   });
 
   test('byte by byte works as well', async () => {
@@ -102,16 +106,16 @@ describe('CONNECT', () => {
       socket.write(Buffer.from([byte]));
       await new Promise((done) => setImmediate(done));
     }
-    await expect.poll(() => state.hex).toBe(`0500${GRANTED}`);
+    await until(() => state.hex).toBe(`0500${GRANTED}`);
   });
 
   test('takes a name and password that are offered, and looks at neither', async () => {
     const { port, intents } = await start();
     const { socket, state } = open(port);
     socket.write(hex('05 02 01 02'));
-    await expect.poll(() => state.hex).toBe('0502');
+    await until(() => state.hex).toBe('0502');
     socket.write(Buffer.concat([hex('01 02 7575 00'), byName('api.test', 1)]));
-    await expect.poll(() => intents).toHaveLength(1);
+    await until(() => intents).toHaveLength(1);
     expect(state.hex.startsWith('05020100')).toBe(true);
   });
 
@@ -123,7 +127,7 @@ describe('CONNECT', () => {
   ])('by %s is decided by it', async (_, request, host) => {
     const { port, intents } = await start();
     open(port).socket.write(Buffer.concat([GREETING, hex(request)]));
-    await expect.poll(() => intents).toEqual([{ host, port: 80, via: 'socks' }]);
+    await until(() => intents).toEqual([{ host, port: 80, via: 'socks' }]);
   });
 });
 
@@ -131,7 +135,7 @@ describe('what is not carried gets its code', () => {
   const ends = async (port: number, request: Buffer) => {
     const { socket, state } = open(port);
     socket.write(request);
-    await expect.poll(() => state.end, { timeout: 8000 }).not.toBe('');
+    await until(() => state.end, { timeout: 8000 }).not.toBe('');
     return state;
   };
   const code = (number: string): string => `0500 05${number} 0001 00000000 0000`.replaceAll(' ', '');
@@ -190,7 +194,7 @@ describe('what is not carried gets its code', () => {
   test('one connection too many is reset', async () => {
     const { port, server, refused } = await start({}, 1);
     open(port);
-    await expect.poll(server.openConnections).toBe(1);
+    await until(server.openConnections).toBe(1);
     expect(await ends(port, GREETING)).toEqual({ hex: '', end: 'reset' });
     expect(refused).toEqual(['too-many-connections']);
   });
@@ -202,7 +206,7 @@ test('a tunnel of an older policy is closed', async () => {
   const { port, proxy } = await start();
   const { socket, state } = open(port);
   socket.write(Buffer.concat([GREETING, byName('api.test', upstream.port)]));
-  await expect.poll(() => state.hex).toBe(`0500${GRANTED}`);
+  await until(() => state.hex).toBe(`0500${GRANTED}`);
   proxy.closeStale(2);
-  await expect.poll(() => state.end).toBe('reset');
+  await until(() => state.end).toBe('reset');
 });

@@ -11,6 +11,10 @@ import type { Intent } from '../../supervisor/policy/intent.ts';
 import { err, ok } from '../../supervisor/result.ts';
 import { allow, startProxy, startUpstream } from './proxy-fixture.ts';
 
+/** Polls with patience: other tests share the machine. */
+const until = <T>(read: () => T, options: { readonly interval?: number; readonly timeout?: number } = {}) =>
+  expect.poll(read, { timeout: 15_000, ...options });
+
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
   for (const clean of cleanups.splice(0).reverse()) await clean();
@@ -95,13 +99,13 @@ describe('a client that knows of no proxy', () => {
     expect(await resolver.reverse(address)).toEqual(['db.test']);
     const { socket, state } = open(address, upstream.port);
     // A server may speak first: nothing waits for the client's first byte.
-    await expect.poll(upstream.connections).toHaveLength(1);
+    await until(upstream.connections).toHaveLength(1);
     expect(dns.openConnections()).toBe(1);
     socket.write('PING\r\n');
-    await expect.poll(() => state).toEqual({ text: '+PONG\r\n', end: 'end' });
+    await until(() => state).toEqual({ text: '+PONG\r\n', end: 'end' });
     expect(intents).toEqual([{ host: 'db.test', port: upstream.port, via: 'transparent' }]);
-    await expect.poll(dns.openConnections).toBe(0);
-    await expect.poll(() => events.map(({ kind }) => kind)).toEqual(['opened', 'closed']);
+    await until(dns.openConnections).toBe(0);
+    await until(() => events.map(({ kind }) => kind)).toEqual(['opened', 'closed']);
   });
 
   test('names have addresses of their own, and the address tells the name at the same port', async () => {
@@ -117,9 +121,9 @@ describe('a client that knows of no proxy', () => {
     const [a, b] = [await addressOf('a.test'), await addressOf('b.test')];
     expect(a).not.toBe(b);
     open(b, upstream.port);
-    await expect.poll(() => intents).toHaveLength(1);
+    await until(() => intents).toHaveLength(1);
     open(a, upstream.port);
-    await expect.poll(() => intents.map(({ host }) => host)).toEqual(['b.test', 'a.test']);
+    await until(() => intents.map(({ host }) => host)).toEqual(['b.test', 'a.test']);
   });
 
   test('finds nothing at other ports and other addresses', async () => {
@@ -131,7 +135,7 @@ describe('a client that knows of no proxy', () => {
       ['127.64.0.77', port],
     ] as const) {
       const { state } = open(host, at);
-      await expect.poll(() => state.end).toBe('ECONNREFUSED');
+      await until(() => state.end).toBe('ECONNREFUSED');
     }
   });
 
@@ -143,12 +147,12 @@ describe('a client that knows of no proxy', () => {
     const address = await addressOf('a.test');
     const http = open(address, port);
     http.socket.write('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n');
-    await expect.poll(() => http.state.end).toBe('end');
+    await until(() => http.state.end).toBe('end');
     expect(http.state.text).toMatch(/^HTTP\/1\.1 403 Forbidden\r\n[\s\S]*"reason":"not this binary"/);
     for (const first of ['\u0016\u0003\u0001', '']) {
       const other = open(address, port);
       if (first !== '') other.socket.write(first, 'latin1');
-      await expect.poll(() => other.state).toEqual({ text: '', end: 'ECONNRESET' });
+      await until(() => other.state).toEqual({ text: '', end: 'ECONNRESET' });
     }
     expect(events).toMatchObject(
       Array.from({ length: 3 }, () => ({ kind: 'denied', stage: 'transparent-tcp', policy: 'a' })),
@@ -161,7 +165,7 @@ describe('a client that knows of no proxy', () => {
       resolve: async () => err('a.test cannot be resolved'),
     });
     const { state } = open(await addressOf('a.test'), port);
-    await expect.poll(() => state.end).toBe('ECONNRESET');
+    await until(() => state.end).toBe('ECONNRESET');
     expect(events).toMatchObject([{ kind: 'failed', reason: 'a.test cannot be resolved' }]);
   });
 
@@ -173,7 +177,7 @@ describe('a client that knows of no proxy', () => {
     });
     const { socket, state } = open(await addressOf('a.test'), upstream.port);
     socket.write('\0\0\0\x08\x04\xd2\x16\x2f', 'latin1');
-    await expect.poll(() => state).toEqual({ text: '', end: 'ECONNRESET' });
+    await until(() => state).toEqual({ text: '', end: 'ECONNRESET' });
     expect(upstream.received()).toBe('');
   });
 });
@@ -186,13 +190,13 @@ describe('when the policy changes', () => {
     const { addressOf, dns, proxy, resolver } = await start(policy);
     const address = await addressOf('a.test');
     const before = open(address, upstream.port);
-    await expect.poll(upstream.connections).toHaveLength(1);
+    await until(upstream.connections).toHaveLength(1);
     policy.clear();
     dns.policyChanged();
     proxy.closeStale(2);
-    await expect.poll(() => before.state.end).toBe('ECONNRESET');
+    await until(() => before.state.end).toBe('ECONNRESET');
     const after = open(address, upstream.port);
-    await expect.poll(() => after.state.end).toBe('ECONNREFUSED');
+    await until(() => after.state.end).toBe('ECONNREFUSED');
     await expect(addressOf('a.test')).rejects.toMatchObject({ code: 'ENOTFOUND' });
     await expect(resolver.reverse(address)).rejects.toMatchObject({ code: 'ENOTFOUND' });
     policy.set('a.test', [upstream.port]);
@@ -207,21 +211,19 @@ describe('when the policy changes', () => {
     const address = await addressOf('a.test');
     policy.set('a.test', [second.port]);
     dns.policyChanged();
-    await expect
-      .poll(
-        () =>
-          new Promise((done) => {
-            const socket = connect(second.port, address);
-            socket.on('connect', () => {
-              socket.destroy();
-              done('connected');
-            });
-            socket.on('error', () => done('refused'));
-          }),
-      )
-      .toBe('connected');
+    await until(
+      () =>
+        new Promise((done) => {
+          const socket = connect(second.port, address);
+          socket.on('connect', () => {
+            socket.destroy();
+            done('connected');
+          });
+          socket.on('error', () => done('refused'));
+        }),
+    ).toBe('connected');
     const old = open(address, first.port);
-    await expect.poll(() => old.state.end).toBe('ECONNREFUSED');
+    await until(() => old.state.end).toBe('ECONNREFUSED');
     expect(await addressOf('a.test')).toBe(address);
   });
 });

@@ -11,6 +11,8 @@ export interface TransparentOptions {
   /** An address cannot be listened on. */
   readonly onUnavailable: (address: string, port: number, reason: string) => void;
   readonly onTooMany: () => void;
+  /** Too many listeners are open: closes an address that nobody uses, if there is one. */
+  readonly makeRoom: () => boolean;
   /** Listeners at once, 1024 by default: each is a descriptor. */
   readonly maxListeners?: number;
   /** Connections at once, 1024 by default; one more is reset. */
@@ -23,9 +25,17 @@ const MAX_CONNECTIONS = 1024;
 const TELL_MS = 250;
 const HTTP = /^[A-Z]{3,16} \S{1,64}/;
 
+/** A port that listens, or is about to. */
+interface Slot {
+  /** Whether it came to listen. */
+  ready: Promise<boolean>;
+  server: Server | undefined;
+  wanted: boolean;
+}
+
 /** The listeners of one synthetic address, by port; and how many connections came by it. */
 interface Place {
-  readonly ports: Map<number, Promise<Server | undefined>>;
+  readonly ports: Map<number, Slot>;
   connections: number;
 }
 
@@ -61,8 +71,8 @@ export class TransparentListeners {
     for (const port of [...place.ports.keys()]) if (!ports.includes(port)) this.#closePort(place, port);
     for (const port of ports)
       if (!place.ports.has(port)) place.ports.set(port, this.#listen(address, place, port));
-    const made = await Promise.all(place.ports.values());
-    return made.some((server) => server !== undefined);
+    const ready = await Promise.all([...place.ports.values()].map((slot) => slot.ready));
+    return ready.includes(true);
   }
 
   /** Closes an address's listeners. Its connections go on. */
@@ -79,32 +89,47 @@ export class TransparentListeners {
   }
 
   #closePort(place: Place, port: number): void {
-    const made = place.ports.get(port);
+    const slot = place.ports.get(port);
+    if (slot === undefined) return;
     place.ports.delete(port);
-    void made?.then((server) => server?.close());
+    slot.wanted = false;
+    this.#release(slot);
   }
 
-  async #listen(address: string, place: Place, port: number): Promise<Server | undefined> {
-    const { listen, onUnavailable, maxListeners = MAX_LISTENERS } = this.#options;
-    const unavailable = (reason: string): undefined => {
-      place.ports.delete(port);
-      onUnavailable(address, port, reason);
-    };
-    await Promise.resolve(); // so that the entry which a failure removes is there
-    if (this.#listeners >= maxListeners) return unavailable(`${maxListeners} listeners are open`);
+  #release(slot: Slot): void {
+    if (slot.server === undefined) return;
+    slot.server.close(); // its connections go on
+    slot.server = undefined;
+    this.#listeners -= 1;
+  }
+
+  #listen(address: string, place: Place, port: number): Slot {
+    const slot: Slot = { ready: Promise.resolve(false), server: undefined, wanted: true };
+    slot.ready = this.#fill(slot, address, place, port).then((reason) => {
+      if (reason === undefined) return true;
+      if (place.ports.get(port) === slot) place.ports.delete(port);
+      this.#options.onUnavailable(address, port, reason);
+      return false;
+    });
+    return slot;
+  }
+
+  /** Returns why not, when it cannot listen. */
+  async #fill(slot: Slot, address: string, place: Place, port: number): Promise<string | undefined> {
+    const { listen, makeRoom, maxListeners = MAX_LISTENERS } = this.#options;
+    while (this.#listeners >= maxListeners) if (!makeRoom()) return `${maxListeners} listeners are open`;
     this.#listeners += 1;
     const made = await listen(address, port);
     if (!made.ok) {
       this.#listeners -= 1;
-      return unavailable(made.error);
+      return made.error;
     }
     const server = made.value;
     server.on('connection', (socket) => this.#accept(socket, address, place, port));
     server.on('error', () => undefined); // running out of descriptors passes
-    server.once('close', () => {
-      this.#listeners -= 1;
-    });
-    return server;
+    slot.server = server;
+    if (!slot.wanted) this.#release(slot);
+    return undefined;
   }
 
   #accept(socket: Socket, address: string, place: Place, port: number): void {

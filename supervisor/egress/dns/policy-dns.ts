@@ -59,6 +59,7 @@ export async function startPolicyDns(options: PolicyDnsOptions): Promise<Result<
     listen,
     wayOut,
     nameOf: (address) => names.nameOf(address),
+    makeRoom: () => names.evict(),
     onUnavailable: (address, at, reason) => {
       // The same reason for every name and port tells nothing more the second time.
       const general = reason.replaceAll(address, 'an address');

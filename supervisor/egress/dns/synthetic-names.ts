@@ -53,7 +53,7 @@ export class SyntheticNames {
       this.#byName.set(name, known);
       return known.address;
     }
-    if (this.#byName.size >= maxNames && !this.#evict()) return undefined;
+    if (this.#byName.size >= maxNames && !this.evict()) return undefined;
     const entry: Entry = { name, address: this.#free(), askedAt: now() };
     this.#byName.set(name, entry);
     this.#byAddress.set(entry.address, entry);
@@ -77,8 +77,8 @@ export class SyntheticNames {
     return [...this.#byName.values()];
   }
 
-  /** Gives up the name that was asked for the longest ago and that nobody can be using. */
-  #evict(): boolean {
+  /** Gives up the name that was asked for the longest ago and that nobody can be using; false when there is none. */
+  evict(): boolean {
     const { now, keepMs, isBusy } = this.#options;
     const before = now() - keepMs;
     for (const { name, address, askedAt } of this.#byName.values()) {

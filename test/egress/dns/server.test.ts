@@ -9,6 +9,10 @@ import {
 import { listenHere } from '../../../supervisor/egress/listen.ts';
 import { ask, type Reply, readReply } from './queries.ts';
 
+/** Polls with patience: other tests share the machine. */
+const until = <T>(read: () => T, options: { readonly interval?: number; readonly timeout?: number } = {}) =>
+  expect.poll(read, { timeout: 15_000, ...options });
+
 const cleanups: (() => void)[] = [];
 afterEach(() => {
   for (const clean of cleanups.splice(0)) clean();
@@ -81,10 +85,10 @@ describe('over TCP', () => {
       await new Promise((done) => setImmediate(done));
     }
     socket.write(all.subarray(20));
-    await expect.poll(() => waiting).toBeDefined();
+    await until(() => waiting).toBeDefined();
     expect(replies()).toEqual([]);
     waiting?.();
-    await expect.poll(replies).toMatchObject([
+    await until(replies).toMatchObject([
       { id: 0, rcode: 0, question: 'slow.test' },
       { id: 1, rcode: 3 },
       { id: 2, rcode: 0 },
@@ -94,14 +98,14 @@ describe('over TCP', () => {
     const { port } = await start();
     const { socket, replies, state } = open(port);
     socket.end(framed(ask('api.test')));
-    await expect.poll(() => state.ended).toBe(true);
+    await until(() => state.ended).toBe(true);
     expect(replies()).toMatchObject([{ rcode: 0, answers: [{ type: 1 }] }]);
   });
   test('a silent connection is closed', async () => {
     const { port, server } = await start({ idleMs: 50 });
     const { state } = open(port);
-    await expect.poll(() => state.closed || state.ended).toBe(true);
-    await expect.poll(server.openConnections).toBe(0);
+    await until(() => state.closed || state.ended).toBe(true);
+    await until(server.openConnections).toBe(0);
   });
   test('a message that is too long or no query ends the connection', async () => {
     const { port } = await start();
@@ -112,21 +116,21 @@ describe('over TCP', () => {
     ]) {
       const { socket, state, replies } = open(port);
       socket.write(bytes);
-      await expect.poll(() => state.closed || state.ended).toBe(true);
+      await until(() => state.closed || state.ended).toBe(true);
       expect(replies()).toEqual([]);
     }
   });
   test('one connection too many takes the place of the one that was silent for longest', async () => {
     const { port, server } = await start({ maxConnections: 2 });
     const [first, second] = [open(port), open(port)];
-    await expect.poll(server.openConnections).toBe(2);
+    await until(server.openConnections).toBe(2);
     first.socket.write(framed(ask('api.test')));
-    await expect.poll(first.replies).toHaveLength(1);
+    await until(first.replies).toHaveLength(1);
     const third = open(port);
-    await expect.poll(() => second.state.closed || second.state.ended).toBe(true);
+    await until(() => second.state.closed || second.state.ended).toBe(true);
     for (const one of [first, third]) one.socket.write(framed(ask('api.test', { id: 5 })));
-    await expect.poll(third.replies).toHaveLength(1);
-    await expect.poll(first.replies).toHaveLength(2);
+    await until(third.replies).toHaveLength(1);
+    await until(first.replies).toHaveLength(2);
     expect(server.openConnections()).toBe(2);
   });
   test('a client that reads nothing makes the server hold next to nothing', async () => {
@@ -148,12 +152,12 @@ describe('over TCP', () => {
       before = answered;
       return same;
     };
-    await expect.poll(settled, { interval: 300, timeout: 30_000 }).toBe(true);
+    await until(settled, { interval: 300, timeout: 30_000 }).toBe(true);
     // What the kernel's buffers hold, and not all that was asked.
     expect(answered).toBeLessThan((2000 * asked) / 2);
     const waiting = answered;
     socket.resume();
-    await expect.poll(() => answered, { timeout: 30_000 }).toBeGreaterThan(waiting);
+    await until(() => answered, { timeout: 30_000 }).toBeGreaterThan(waiting);
   }, 60_000);
 });
 
@@ -180,7 +184,7 @@ describe('over UDP', () => {
     expect(await exchange(port, ask('api.test'))).toMatchObject({ truncated: true, answers: [] });
     const { socket, replies } = open(port);
     socket.write(framed(ask('api.test')));
-    await expect.poll(replies).toHaveLength(1);
+    await until(replies).toHaveLength(1);
     expect(replies()[0]?.answers).toHaveLength(50);
   });
   test('a failure inside is a failure of the server', async () => {
