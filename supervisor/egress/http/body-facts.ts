@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import type { CompiledEndpoint } from '../../policy/compilation.ts';
 import type { BodyFacts } from '../../policy/request.ts';
 import type { AdmittedTarget } from '../../policy/target.ts';
-import { graphqlFromQuery, graphqlFromText } from '../protocols/graphql.ts';
+import { asksByQuery, graphqlFromQuery, graphqlFromText } from '../protocols/graphql.ts';
 import { rpcFromText } from '../protocols/json-rpc.ts';
 import { type Field, fieldValue } from './fields.ts';
 
@@ -35,7 +35,10 @@ export function bodyNeed(
       if (method === 'OPTIONS' && !hasBody) return NONE;
       if (method !== 'POST')
         return { kind: 'facts', facts: malformed(`GraphQL is sent by GET or POST, not ${method}`) };
-      const fault = encodingFault(fields) ?? jsonFault(fields, 'GraphQL');
+      const fault =
+        encodingFault(fields) ??
+        jsonFault(fields) ??
+        (asksByQuery(target.query) ? 'a GraphQL POST says what it asks in its body alone' : undefined);
       if (fault !== undefined) return { kind: 'facts', facts: malformed(fault) };
       return {
         kind: 'whole',
@@ -58,7 +61,7 @@ export function bodyNeed(
       if (method === 'OPTIONS' && !hasBody) return NONE;
       if (method !== 'POST')
         return { kind: 'facts', facts: malformed(`JSON-RPC is sent by POST, not ${method}`) };
-      const fault = encodingFault(fields);
+      const fault = encodingFault(fields) ?? charsetFault(fields);
       if (fault !== undefined) return { kind: 'facts', facts: malformed(fault) };
       return {
         kind: 'whole',
@@ -71,18 +74,38 @@ export function bodyNeed(
   }
 }
 
+/** The one value of a field; a body that says twice what it is could be read in two ways. */
+function onlyValue(fields: readonly Field[], name: string): string | undefined | { readonly twice: string } {
+  const values = fields.filter(([key]) => key.toLowerCase() === name).map(([, value]) => value);
+  return values.length > 1 ? { twice: `the request says its ${name} twice` } : values[0];
+}
+
 function encodingFault(fields: readonly Field[]): string | undefined {
-  const encoding = fieldValue(fields, 'content-encoding');
-  return encoding === undefined || encoding.toLowerCase() === 'identity'
+  const encoding = onlyValue(fields, 'content-encoding');
+  if (typeof encoding === 'object') return encoding.twice;
+  return encoding === undefined || encoding.trim().toLowerCase() === 'identity'
     ? undefined
     : `a body in ${encoding.slice(0, 40)} cannot be inspected`;
 }
 
-function jsonFault(fields: readonly Field[], what: string): string | undefined {
+/** A server that honours another charset, UTF-7 say, reads another text from the same bytes. */
+function charsetFault(fields: readonly Field[]): string | undefined {
+  const type = onlyValue(fields, 'content-type');
+  if (typeof type === 'object') return type.twice;
+  const charsets = [...(type ?? '').matchAll(/charset\*?[^;=]*=\s*"?([^";\s,]*)/gi)].map(
+    ([, name]) => name ?? '',
+  );
+  const odd = charsets.find((name) => !/^(utf-?8|us-ascii)$/i.test(name));
+  return odd === undefined ? undefined : `a body in the charset ${odd.slice(0, 40)} cannot be inspected`;
+}
+
+function jsonFault(fields: readonly Field[]): string | undefined {
+  const fault = charsetFault(fields);
+  if (fault !== undefined) return fault;
   const type = fieldValue(fields, 'content-type')?.split(';', 1)[0]?.trim().toLowerCase();
   if (type === undefined || type === 'application/json' || /^application\/[\w.+-]+\+json$/.test(type))
     return undefined;
-  return `${what} in ${type.slice(0, 80)} cannot be inspected; send application/json`;
+  return `GraphQL in ${type.slice(0, 80)} cannot be inspected; send application/json`;
 }
 
 /** Strict UTF-8: two readers of a faulty text could read two texts. */
@@ -96,15 +119,28 @@ function decoded(body: Buffer, parse: (text: string) => BodyFacts): BodyFacts {
   return parse(text);
 }
 
-/** Reads a body to its end, or stops with `too-large` past `maxBytes`, or `aborted` when it has no end. */
-export function readWhole(body: Readable, maxBytes: number): Promise<Buffer | 'too-large' | 'aborted'> {
+/** How long a client may take to send a body that is held for its decision. */
+const WHOLE_BODY_MS = 60_000;
+
+/**
+ * Reads a body to its end, or stops with `too-large` past `maxBytes`, or `aborted` when it has no end or is not there
+ * after `withinMs`.
+ */
+export function readWhole(
+  body: Readable,
+  maxBytes: number,
+  withinMs = WHOLE_BODY_MS,
+): Promise<Buffer | 'too-large' | 'aborted'> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let bytes = 0;
     const done = (result: Buffer | 'too-large' | 'aborted'): void => {
+      clearTimeout(timer);
       body.off('data', take);
+      chunks.length = 0;
       resolve(result);
     };
+    const timer = setTimeout(() => done('aborted'), withinMs);
     const take = (chunk: Buffer): void => {
       bytes += chunk.length;
       if (bytes > maxBytes) done('too-large');

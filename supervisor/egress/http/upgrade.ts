@@ -1,8 +1,10 @@
-import type { IncomingMessage } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { CompiledEndpoint } from '../../policy/compilation.ts';
 import { decideRequest } from '../../policy/request-decision.ts';
 import type { AdmittedTarget } from '../../policy/target.ts';
+import { tieEnds } from '../protocols/endings.ts';
 import { graphqlMessage } from '../protocols/graphql-messages.ts';
 import {
   agreedDeflate,
@@ -16,10 +18,14 @@ import {
   type MessageVerdict,
   relayMessages,
 } from '../protocols/websocket-messages.ts';
-import type { ClientExchange } from './client-exchange.ts';
-import type { ConnectionContext } from './connection-context.ts';
+import { type ClientExchange, http1Exchange } from './client-exchange.ts';
+import type { ConnectionContext, RequestEvent } from './connection-context.ts';
+import { denialAnswer } from './denial.ts';
 import type { Field } from './fields.ts';
 import { admitRequest, answer, authorityOf } from './inspection.ts';
+
+/** Endpoints whose requests are judged one by one, of which a connection of another protocol has none. */
+const WITHOUT_UPGRADE: ReadonlySet<string> = new Set(['graphql', 'json-rpc', 'mcp']);
 
 /** Takes a WebSocket handshake through policy to the server, and relays what follows (RFC 6455). */
 export async function handleUpgrade(
@@ -28,13 +34,31 @@ export async function handleUpgrade(
   head: Buffer,
   context: ConnectionContext,
 ): Promise<void> {
-  const client = upgradeExchange(request, socket);
+  const handshake = upgradeExchange(request, socket);
+  const { client } = handshake;
   const fault = handshakeFault(request);
   if (fault !== undefined || client.framing.kind !== 'none') return client.abort();
   const admitted = await admitRequest(client, context);
   if (admitted === undefined) return;
   const { target } = admitted;
-  const inspected = target.endpoint?.options.protocol === 'websocket';
+  const protocol = target.endpoint?.options.protocol ?? '';
+  const tell = (outcome: RequestEvent['outcome'], reason: string): void =>
+    context.observe({
+      outcome,
+      method: 'GET',
+      path: target.path,
+      policy: target.endpoint?.policy ?? context.grant.policy,
+      rule: undefined,
+      reason,
+    });
+  if (WITHOUT_UPGRADE.has(protocol)) {
+    const reason = `an endpoint of the protocol ${protocol} has no WebSockets`;
+    tell('denied', reason);
+    const decision = { policy: target.endpoint?.policy ?? context.grant.policy, reason };
+    const where = { method: 'GET', path: target.path };
+    return answer(client, denialAnswer(decision, where, context.intent, context.identity));
+  }
+  const inspected = protocol === 'websocket';
   const fields = inspected ? readableOffer(admitted.fields) : admitted.fields;
   const exchange = context.upstream.send(
     {
@@ -57,33 +81,29 @@ export async function handleUpgrade(
       return;
     }
     const { response, socket: upstream, head: early } = result;
-    const key = request.headers['sec-websocket-key'] ?? '';
-    if (response.status !== 101 || !isAccepted(key, response.fields))
-      throw new Error('the server does not answer the handshake that was sent');
-    const deflate = inspected ? agreedDeflate(response.fields, MAX_MESSAGE_BYTES) : undefined;
-    socket.write(
-      headText(101, 'Switching Protocols', [
-        ['Upgrade', 'websocket'],
-        ['Connection', 'Upgrade'],
-        ...response.fields,
-      ]),
-    );
-    if (head.length > 0) socket.unshift(head);
-    if (early.length > 0) upstream.unshift(early);
-    if (inspected && target.endpoint !== undefined)
-      relayInspected(socket, upstream, deflate, context, target, target.endpoint);
-    else relayRaw(socket, upstream);
+    upstream.on('error', () => undefined);
+    try {
+      const key = request.headers['sec-websocket-key'] ?? '';
+      if (response.status !== 101 || !isAccepted(key, response.fields))
+        throw new Error('the server does not answer the handshake that was sent');
+      const deflate = inspected ? agreedDeflate(fields, response.fields, MAX_MESSAGE_BYTES) : undefined;
+      if (socket.destroyed) throw new Error('the client went away');
+      handshake.release();
+      socket.write(switchingProtocols(response.fields), 'latin1');
+      if (head.length > 0) socket.unshift(head);
+      if (early.length > 0) upstream.unshift(early);
+      if (inspected && target.endpoint !== undefined)
+        relayInspected(socket, upstream, deflate, context, target, target.endpoint);
+      else relayRaw(socket, upstream);
+    } catch (error) {
+      upstream.destroy();
+      throw error;
+    }
   } catch (error) {
     exchange.abort();
     const reason = error instanceof Error ? error.message : String(error);
-    context.observe({
-      outcome: 'failed',
-      method: 'GET',
-      path: target.path,
-      policy: context.grant.policy,
-      rule: undefined,
-      reason,
-    });
+    tell('failed', reason);
+    if (socket.destroyed) return;
     answer(client, { status: 502, body: { error: 'upstream_unreachable', detail: reason.slice(0, 300) } });
   }
 }
@@ -139,55 +159,50 @@ function relayInspected(
 
 /** Opaque bytes both ways; the end of either side is passed on, an abort as an abort. */
 function relayRaw(client: Duplex, upstream: Duplex): void {
-  for (const [one, other] of [
-    [client, upstream],
-    [upstream, client],
-  ] as const) {
-    one.pipe(other);
-    one.on('error', () => other.destroy());
-    one.once('close', () => other.destroy());
-  }
+  tieEnds(client, upstream);
+  client.pipe(upstream);
+  upstream.pipe(client);
 }
 
-function headText(status: number, reason: string, fields: readonly Field[]): string {
-  const lines = fields.map(([name, value]) => `${name}: ${value}\r\n`);
-  return `HTTP/1.1 ${status} ${reason}\r\n${lines.join('')}\r\n`;
+function switchingProtocols(fields: readonly Field[]): string {
+  const all: readonly Field[] = [['Upgrade', 'websocket'], ['Connection', 'Upgrade'], ...fields];
+  return `HTTP/1.1 101 Switching Protocols\r\n${all.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`;
 }
 
-/** The exchange of a request that asks for an upgrade: Node gives the bare socket for it, so the answer is written by hand. */
-function upgradeExchange(request: IncomingMessage, socket: Duplex): ClientExchange {
-  const abort = (): void => void socket.destroy();
-  socket.on('error', abort);
+interface Handshake {
+  readonly client: ClientExchange;
+  /** Gives the connection back for what comes after HTTP. */
+  release(): void;
+}
+
+/**
+ * The exchange of a request that asks for an upgrade, the last one of its connection. Node gives the bare socket for
+ * it, so a response of its own is put on it; that fails where one to an earlier request is still on its way.
+ */
+function upgradeExchange(request: IncomingMessage, socket: Duplex): Handshake {
+  socket.on('error', () => undefined);
+  const response = new ServerResponse(request);
+  if (!(socket instanceof Socket)) throw new Error('the client has no socket');
+  response.assignSocket(socket);
+  response.once('finish', () => socket.destroySoon());
+  // Nobody reads the socket until the server has answered, so nobody would see that the client has gone.
+  const look = (): void => {
+    if (socket.readableLength === 0) socket.read();
+  };
+  const gone = (): void => void socket.destroy();
+  socket.on('readable', look);
+  socket.once('end', gone);
+  const exchange = http1Exchange(request, response, false, true);
+  const bodiless = exchange.framing.kind === 'none';
   return {
-    method: request.method ?? '',
-    target: request.url ?? '',
-    authority: request.headers.host,
-    rawFields: request.rawHeaders,
-    connection: request.headers.connection,
-    framing:
-      request.headers['content-length'] === undefined && request.headers['transfer-encoding'] === undefined
-        ? { kind: 'none' }
-        : { kind: 'ambiguous', why: 'a handshake has no body' },
-    expectsContinue: false,
-    body: request,
-    sayContinue: () => undefined,
-    relay(head, body) {
-      // The connection ends with the body, so it needs no other framing.
-      socket.write(headText(head.status, head.reason, [...head.fields, ['Connection', 'close']]));
-      body.once('close', () => {
-        if (!body.readableEnded) abort();
-      });
-      body.pipe(socket);
+    client: {
+      ...exchange,
+      framing: bodiless ? { kind: 'none' } : { kind: 'ambiguous', why: 'a handshake has no body' },
     },
-    answer(head, body) {
-      const fields: readonly Field[] = [
-        ...head.fields,
-        ['Content-Length', String(Buffer.byteLength(body))],
-        ['Connection', 'close'],
-      ];
-      socket.end(`${headText(head.status, head.reason, fields)}${body}`);
+    release() {
+      socket.off('readable', look);
+      socket.off('end', gone);
+      response.detachSocket(socket);
     },
-    abort,
-    onClose: (listener) => void socket.once('close', listener),
   };
 }

@@ -1,6 +1,6 @@
 import type { BodyFacts } from '../../policy/request.ts';
 import { operationOf } from './graphql.ts';
-import { repeatedMember } from './json-rpc.ts';
+import { disguisedMember, repeatedMember } from './json-members.ts';
 
 /** Messages of graphql-transport-ws and of the older graphql-ws that execute nothing. */
 const HARMLESS: ReadonlySet<string> = new Set([
@@ -11,14 +11,14 @@ const HARMLESS: ReadonlySet<string> = new Set([
   'complete',
   'stop',
 ]);
+const MESSAGE = new Set(['type', 'payload', 'id']);
 const DECISIVE = new Set([
-  'type',
-  'payload',
+  ...MESSAGE,
   'query',
   'operationName',
   'extensions',
+  'persistedQuery',
   'sha256Hash',
-  'id',
   'documentId',
   'queryId',
 ]);
@@ -36,6 +36,8 @@ export function graphqlMessage(text: string): BodyFacts | undefined {
   }
   if (typeof message !== 'object' || message === null || Array.isArray(message))
     return malformed('the message is no object');
+  const disguised = disguisedMember(message, MESSAGE);
+  if (disguised !== undefined) return malformed(disguised);
   const { type, payload } = message as Readonly<Record<string, unknown>>;
   if (typeof type !== 'string') return malformed('the message has no type');
   if (HARMLESS.has(type)) return undefined;

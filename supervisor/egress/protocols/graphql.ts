@@ -1,24 +1,17 @@
-import { type DocumentNode, Kind, parse, type SelectionSetNode } from 'graphql';
+import { type DocumentNode, Kind, Lexer, parse, type SelectionSetNode, Source, TokenKind } from 'graphql';
 import type { BodyFacts, GraphqlOperation, QueryParameters } from '../../policy/request.ts';
-import { repeatedMember } from './json-rpc.ts';
+import { disguisedMember, disguisedName, repeatedMember } from './json-members.ts';
 
 /** Bounds of contract.md, 7.7. */
 const MAX_TOKENS = 20_000;
 const MAX_DEPTH = 128;
 const MAX_OPERATIONS = 100;
 const MAX_FIELDS = 1000;
-const DECISIVE = new Set([
-  'query',
-  'operationName',
-  'extensions',
-  'persistedQuery',
-  'sha256Hash',
-  'id',
-  'documentId',
-  'queryId',
-  'doc_id',
-]);
 const SAVED = ['id', 'documentId', 'queryId'] as const;
+/** Members that decide what a request executes. */
+const REQUEST = new Set(['query', 'operationName', 'extensions', ...SAVED]);
+const EXTENSION = new Set(['persistedQuery', 'sha256Hash']);
+const DECISIVE = new Set([...REQUEST, ...EXTENSION]);
 
 const malformed = (error: string): BodyFacts => ({ kind: 'malformed', error });
 
@@ -48,6 +41,8 @@ export function graphqlFromText(text: string): BodyFacts {
 /** GraphQL over HTTP by GET. */
 export function graphqlFromQuery(parameters: QueryParameters): BodyFacts {
   const request: Record<string, unknown> = {};
+  const disguised = disguisedName(parameters.keys(), REQUEST);
+  if (disguised !== undefined) return malformed(disguised);
   for (const name of ['query', 'operationName', 'extensions', ...SAVED]) {
     const values = parameters.get(name);
     if (values === undefined) continue;
@@ -65,11 +60,18 @@ export function graphqlFromQuery(parameters: QueryParameters): BodyFacts {
   return typeof read === 'string' ? malformed(read) : { kind: 'graphql', operations: [read] };
 }
 
+/** Whether a query string holds what servers take for a part of a GraphQL request, some before the body's. */
+export const asksByQuery = (parameters: QueryParameters): boolean =>
+  [...parameters.keys()].some((name) => REQUEST.has(name)) ||
+  disguisedName(parameters.keys(), REQUEST) !== undefined;
+
 /** What one request object would execute, or what is wrong with it. */
 export function operationOf(request: unknown): GraphqlOperation | string {
   if (typeof request !== 'object' || request === null || Array.isArray(request))
     return 'a GraphQL request is an object';
   const members = request as Readonly<Record<string, unknown>>;
+  const disguised = disguisedMember(members, REQUEST);
+  if (disguised !== undefined) return disguised;
   const { query, operationName } = members;
   if (operationName !== undefined && operationName !== null && typeof operationName !== 'string')
     return 'the GraphQL operationName is no string';
@@ -81,7 +83,7 @@ export function operationOf(request: unknown): GraphqlOperation | string {
   }
   if (typeof query !== 'string') return 'the GraphQL query is no string';
   // With both a text and an id a server may run what it has saved under the id.
-  if (persisted !== undefined && members['extensions'] === undefined)
+  if (SAVED.some((name) => members[name] !== undefined && members[name] !== null))
     return 'the GraphQL request has both a query and the id of a saved one';
   return readQuery(query, operationName ?? undefined);
 }
@@ -98,8 +100,13 @@ function persistedOf(
     found.push(value);
   }
   const { extensions } = members;
-  if (typeof extensions === 'object' && extensions !== null && 'persistedQuery' in extensions) {
-    const { persistedQuery } = extensions;
+  const disguised =
+    typeof extensions === 'object' && extensions !== null
+      ? disguisedMember(extensions, EXTENSION)
+      : undefined;
+  if (disguised !== undefined) return { error: disguised };
+  if (typeof extensions === 'object' && extensions !== null && Object.hasOwn(extensions, 'persistedQuery')) {
+    const persistedQuery: unknown = 'persistedQuery' in extensions ? extensions.persistedQuery : undefined;
     const hash =
       typeof persistedQuery === 'object' && persistedQuery !== null && 'sha256Hash' in persistedQuery
         ? persistedQuery.sha256Hash
@@ -112,9 +119,9 @@ function persistedOf(
 }
 
 function readQuery(text: string, wanted: string | undefined): GraphqlOperation | string {
-  if (depthOf(text) > MAX_DEPTH) return `the GraphQL query is nested deeper than ${MAX_DEPTH}`;
   let document: DocumentNode;
   try {
+    if (isTooDeep(text)) return `the GraphQL query is nested deeper than ${MAX_DEPTH}`;
     document = parse(text, { noLocation: true, maxTokens: MAX_TOKENS });
   } catch (error) {
     return `the GraphQL query cannot be parsed: ${error instanceof Error ? error.message.slice(0, 120) : ''}`;
@@ -168,16 +175,20 @@ function rootFields(
   return [...fields];
 }
 
-/** How deeply brackets of any kind are nested, before a recursive parser sees them; those in strings count too. */
-function depthOf(text: string): number {
+const OPENING: ReadonlySet<TokenKind> = new Set([TokenKind.BRACE_L, TokenKind.PAREN_L, TokenKind.BRACKET_L]);
+const CLOSING: ReadonlySet<TokenKind> = new Set([TokenKind.BRACE_R, TokenKind.PAREN_R, TokenKind.BRACKET_R]);
+
+/** Whether brackets of any kind are nested too deeply, before a recursive parser sees them. Throws as the lexer does. */
+function isTooDeep(text: string): boolean {
+  const lexer = new Lexer(new Source(text));
   let depth = 0;
-  let deepest = 0;
-  for (let at = 0; at < text.length; at++) {
-    const character = text[at];
-    if (character === '{' || character === '(' || character === '[') {
-      depth += 1;
-      if (depth > deepest) deepest = depth;
-    } else if (character === '}' || character === ')' || character === ']') depth -= 1;
+  // What has more tokens than the parser takes is its to refuse.
+  for (let tokens = 0; tokens <= MAX_TOKENS; tokens++) {
+    const { kind } = lexer.advance();
+    if (kind === TokenKind.EOF) return false;
+    if (OPENING.has(kind)) depth += 1;
+    else if (CLOSING.has(kind)) depth -= 1;
+    if (depth > MAX_DEPTH) return true;
   }
-  return deepest;
+  return false;
 }

@@ -25,14 +25,20 @@ export function isAccepted(key: string, fields: readonly Field[]): boolean {
   return fieldValue(fields, 'sec-websocket-accept')?.trim() === expected;
 }
 
+const EXTENSIONS = 'sec-websocket-extensions';
+const extensionsOf = (fields: readonly Field[]): string =>
+  fields
+    .filter(([name]) => name.toLowerCase() === EXTENSIONS)
+    .map(([, value]) => value)
+    .join(',');
+
 /** The fields with no extension offered but the one that messages can be read through. */
 export function readableOffer(fields: readonly Field[]): readonly Field[] {
-  const offers = fields
-    .filter(([name]) => name.toLowerCase() === 'sec-websocket-extensions')
-    .flatMap(([, value]) => value.split(','))
+  const offers = extensionsOf(fields)
+    .split(',')
     .map((offer) => offer.trim())
     .filter((offer) => offer.split(';', 1)[0]?.trim() === DEFLATE);
-  const others = fields.filter(([name]) => name.toLowerCase() !== 'sec-websocket-extensions');
+  const others = fields.filter(([name]) => name.toLowerCase() !== EXTENSIONS);
   return offers.length === 0 ? others : [...others, ['Sec-WebSocket-Extensions', offers.join(', ')]];
 }
 
@@ -44,14 +50,18 @@ export interface Deflate {
   readonly writer: PerMessageDeflate;
 }
 
-/** Throws when the server agreed to something that was not offered (RFC 7692, 5.1). */
-export function agreedDeflate(fields: readonly Field[], maxPayload: number): Deflate | undefined {
-  const text = fieldValue(fields, 'sec-websocket-extensions');
-  if (text === undefined || text.trim() === '') return undefined;
+/** Throws when the server agreed to something that was not `offered` (RFC 6455, 9.1; RFC 7692, 5.1). */
+export function agreedDeflate(
+  offered: readonly Field[],
+  fields: readonly Field[],
+  maxPayload: number,
+): Deflate | undefined {
+  const text = extensionsOf(fields);
+  if (text.trim() === '') return undefined;
   const agreed = extension.parse(text);
   const names = Object.keys(agreed);
   const parameters = agreed[DEFLATE];
-  if (names.length !== 1 || parameters === undefined)
+  if (names.length !== 1 || parameters?.length !== 1 || extensionsOf(offered) === '')
     throw new Error('the server agreed to an extension that was not offered');
   const writer = new PerMessageDeflate({ isServer: false, maxPayload });
   writer.accept(parameters);

@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { type PerMessageDeflate, Receiver, Sender } from 'ws';
+import { tieEnds } from './endings.ts';
 import { FrameBoundary } from './frame-boundary.ts';
 import type { Deflate } from './websocket-handshake.ts';
 
@@ -19,6 +21,12 @@ export const MAX_TEXT_BYTES = 4 << 20;
 export const MAX_MESSAGE_BYTES = 16 << 20;
 const MAX_FRAGMENTS = 4096;
 const CLOSE_MS = 2_000;
+/** Of a close frame's reason: a control frame holds 125 bytes, and the code takes two (RFC 6455, 5.5). */
+const MAX_REASON_BYTES = 123;
+/** What is given to the reader at a time: compressed 1000 to 1, it is one message of the largest size. */
+const SLICE_BYTES = 16 << 10;
+/** Past so much on its way to the server nothing more is read from the client. */
+const MAX_HELD_BYTES = 1 << 20;
 
 /** What becomes of a client's message. */
 export type MessageVerdict =
@@ -52,34 +60,26 @@ export function relayMessages({ client, upstream, deflate, judge, onRefused }: M
   // Sender writes through a socket's cork and write alone.
   const sender = new Sender(upstream, extensions(deflate?.writer));
   const toClient = new Sender(client, {});
+  const held = new HeldBytes();
+  /** We have closed it, or the client has. */
   let ended = false;
 
-  const end = (): void => {
+  const refuse = (code: CloseCode, reason: string): void => {
     if (ended) return;
     ended = true;
-    client.unpipe(receiver);
+    onRefused(reason);
+    const text = closeReason(reason);
     upstream.unpipe(client);
-    client.end();
-    upstream.end();
+    upstream.resume();
+    // Both may stand behind what is still being compressed or sent.
+    sender.close(code, text, true, () => upstream.end());
+    if (boundary.between) toClient.close(code, text, false, () => client.end());
+    else client.end();
     // Whoever does not answer the close is not waited for.
     setTimeout(() => {
       client.destroy();
       upstream.destroy();
     }, CLOSE_MS).unref();
-  };
-  const refuse = (code: CloseCode, reason: string): void => {
-    if (ended) return;
-    onRefused(reason);
-    const text = reason.slice(0, 120);
-    sender.close(code, text, true, () => undefined);
-    if (boundary.between) toClient.close(code, text, false, () => undefined);
-    end();
-  };
-  const pass = (data: Buffer, binary: boolean): void => {
-    sender.send(data, { binary, mask: true, fin: true, compress: deflate !== undefined }, () => undefined);
-    if (!upstream.writableNeedDrain) return;
-    client.pause();
-    upstream.once('drain', () => client.resume());
   };
 
   receiver.on('message', (data: Buffer, isBinary: boolean) => {
@@ -87,33 +87,85 @@ export function relayMessages({ client, upstream, deflate, judge, onRefused }: M
     if (!isBinary && data.length > MAX_TEXT_BYTES)
       return refuse(CLOSE.size, `a text message exceeds ${MAX_TEXT_BYTES} bytes`);
     const verdict = judge(data, !isBinary);
-    if (verdict.kind === 'pass') pass(verdict.data, isBinary);
-    else refuse(verdict.code, verdict.reason);
+    if (verdict.kind === 'close') return refuse(verdict.code, verdict.reason);
+    const options = { binary: isBinary, mask: true, fin: true, compress: deflate !== undefined };
+    sender.send(verdict.data, options, held.take(verdict.data.length));
   });
-  receiver.on('ping', (data: Buffer) => void (ended || sender.ping(data, true, () => undefined)));
-  receiver.on('pong', (data: Buffer) => void (ended || sender.pong(data, true, () => undefined)));
+  receiver.on('ping', (data: Buffer) => void (ended || sender.ping(data, true, held.take(data.length))));
+  receiver.on('pong', (data: Buffer) => void (ended || sender.pong(data, true, held.take(data.length))));
   receiver.on('conclude', (code: number, reason: Buffer) => {
     if (ended) return;
+    ended = true;
     // 1005 stands for a close frame without a code.
-    if (code === 1005) sender.close(undefined, undefined, true, () => undefined);
-    else sender.close(code, reason, true, () => undefined);
+    if (code === 1005) sender.close(undefined, undefined, true, held.take(0));
+    else sender.close(code, reason, true, held.take(reason.length));
   });
   receiver.on('error', (error: NodeJS.ErrnoException) => refuse(codeOf(error), error.message));
 
   upstream.on('data', (chunk: Buffer) => boundary.push(chunk));
   upstream.pipe(client);
-  client.pipe(receiver);
-  for (const [one, other] of [
-    [client, upstream],
-    [upstream, client],
-  ] as const) {
-    one.on('error', () => other.destroy());
-    one.once('close', () => other.destroy());
+  tieEnds(client, upstream);
+
+  /** Never reads faster than the server takes; what comes behind the end is dropped, so that the client's own is seen. */
+  const feed = async (): Promise<void> => {
+    for await (const chunk of client.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>)
+      for (let at = 0; at < chunk.length && !ended; at += SLICE_BYTES) {
+        await new Promise((resolve) => receiver.write(chunk.subarray(at, at + SLICE_BYTES), resolve));
+        await held.below(MAX_HELD_BYTES);
+      }
+    await held.below(0);
+    upstream.end();
+  };
+  feed()
+    .catch(() => undefined) // the client broke off, and its 'close' says so
+    .then(() => deflate?.reader.cleanup())
+    .catch(() => undefined);
+  if (deflate !== undefined)
+    once(upstream, 'close')
+      .then(() => held.below(0))
+      .then(() => deflate.writer.cleanup())
+      .catch(() => undefined);
+}
+
+/** Counts bytes that have been given away and are not gone yet. */
+class HeldBytes {
+  #bytes = 0;
+  #messages = 0;
+  #waiting: (() => void)[] = [];
+
+  /** Counts them until what comes back is called. */
+  take(bytes: number): () => void {
+    this.#bytes += bytes;
+    this.#messages += 1;
+    return () => {
+      this.#bytes -= bytes;
+      this.#messages -= 1;
+      for (const wake of this.#waiting.splice(0)) wake();
+    };
   }
+
+  /** Resolves when no more than so many are held; at 0 no message is, not even an empty one. */
+  async below(bytes: number): Promise<void> {
+    while (this.#bytes > bytes || (bytes === 0 && this.#messages > 0))
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+}
+
+/** As much of a text as a close frame holds, cut between characters: parts of it are the client's own words. */
+export function closeReason(text: string): string {
+  let reason = '';
+  let bytes = 0;
+  for (const character of text.slice(0, MAX_REASON_BYTES).toWellFormed()) {
+    bytes += Buffer.byteLength(character);
+    if (bytes > MAX_REASON_BYTES) break;
+    reason += character;
+  }
+  return reason;
 }
 
 function codeOf(error: NodeJS.ErrnoException): CloseCode {
   if (error.code === 'WS_ERR_INVALID_UTF8') return CLOSE.utf8;
-  if (error.code?.includes('LENGTH') || error.code?.includes('TOO_MANY')) return CLOSE.size;
+  // What we do not take, though the protocol would.
+  if (/^WS_ERR_(UNSUPPORTED|TOO_MANY)/.test(error.code ?? '')) return CLOSE.size;
   return CLOSE.protocol;
 }

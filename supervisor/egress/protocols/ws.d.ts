@@ -11,6 +11,8 @@ declare module 'ws' {
     params: object | null;
     /** As a client: checks the server's answer and takes it. Throws when it was not offered. */
     accept(parameters: readonly Parameters[]): object;
+    /** Frees what zlib holds; nothing may be under way. */
+    cleanup(): void;
   }
 
   type Extensions = Readonly<Record<string, PerMessageDeflate>>;
