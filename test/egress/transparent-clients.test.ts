@@ -37,6 +37,9 @@ network_policies:
   web:
     endpoints: [{ host: api.allowed.test, ports: [80, 443] }, { host: "*.wild.test", port: 80 }]
     binaries: [{ path: /usr/bin/curl }, { path: /opt/musl }, { path: /bin/busybox }]
+  rest:
+    endpoints: [{ host: rest.test, ports: [80, 443, 5432], protocol: rest, enforcement: enforce, access: read-only }]
+    binaries: [{ path: /usr/bin/curl }, { path: /usr/bin/nc.openbsd }]
   git:
     endpoints: [{ host: git.test, port: 9418 }]
     binaries: [{ path: /usr/bin/git }]
@@ -55,7 +58,12 @@ beforeAll(async () => {
   if (why !== undefined) return;
   world = await startWorld({
     gateway: false,
-    names: { 'db.test': [ADDRESS.third], 'git.test': [ADDRESS.third], 'denied.test': [ADDRESS.other] },
+    names: {
+      'db.test': [ADDRESS.third],
+      'git.test': [ADDRESS.third],
+      'rest.test': [ADDRESS.third],
+      'denied.test': [ADDRESS.other],
+    },
   });
   await ensureRootfs('clients');
   const git = (...args: readonly string[]) => execFileSync('git', args, { stdio: 'pipe' });
@@ -100,7 +108,7 @@ async function run(script: string, options: Partial<SandboxOptions>, lowPorts = 
     network: { ...network, resolvConf: RESOLV_CONF },
     rootfs: 'clients',
     binds,
-    flags: ['--upstream-dns', ADDRESS.dns, '--log-level', 'info'],
+    flags: ['--upstream-dns', ADDRESS.dns, '--log-level', 'info', '--upstream-ca-file', '/opt/ca.pem'],
     command: ['/bin/sh', '-c', script],
     ...options,
   });
@@ -128,6 +136,10 @@ one curl_denied curl -sS http://denied.test/
 one curl_port curl -sS http://api.allowed.test:8081/
 one curl_ssrf curl -sS http://metadata.wild.test/
 one curl_binary sh -c 'cp /usr/bin/curl /tmp/other; /tmp/other -sS http://api.allowed.test/'
+one rest curl -sS https://rest.test/inspected
+one rest_plain curl -sS http://rest.test/inspected-too
+one rest_denied curl -sS -X DELETE https://rest.test/inspected
+one rest_opaque sh -c 'echo hello | nc -N -w 5 rest.test 5432; echo end'
 one clone sh -c 'git clone -q git://git.test/repository.git /tmp/clone && cat /tmp/clone/README'
 one clone_denied git ls-remote git://denied.test/repository.git
 one psql psql -h db.test -p 5433 -U me -d data -Atc 'select answer'
@@ -158,6 +170,10 @@ for (const place of PLACES) {
         curl_port: expect.stringMatching(/Failed to connect to api\.allowed\.test port 8081/),
         curl_ssrf: expect.stringContaining('"error":"ssrf_denied"'),
         curl_binary: expect.stringMatching(/"error":"policy_denied".*not the binary \/tmp\/other/),
+        rest: expect.stringContaining('"path":"/inspected"'),
+        rest_plain: expect.stringContaining('"path":"/inspected-too"'),
+        rest_denied: expect.stringContaining('"type":"rest_allow","layer":"l7","method":"DELETE"'),
+        rest_opaque: 'end ',
         clone: 'cloned over git ',
         clone_denied: expect.stringMatching(/unable to look up denied\.test/i),
         psql: 'forty-two ',
@@ -192,6 +208,7 @@ describe.skipIf(why !== undefined)(`busybox${why === undefined ? '' : ` (skipped
     const { stdout } = await run('nslookup api.allowed.test; nslookup denied.test; echo end', {
       rootfs: 'busybox',
       binds: [],
+      flags: ['--upstream-dns', ADDRESS.dns],
       seccomp: false,
     });
     expect(stdout).toMatch(/Name:\s+api\.allowed\.test\nAddress: 127\.64\.0\.1\n/);
