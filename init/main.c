@@ -1,6 +1,7 @@
 /* openshell-sandbox: the entrypoint of a sandbox, and the tools that only C can be. */
 #include "anchor.h"
 #include "copy_self.h"
+#include "diag.h"
 #include "exec.h"
 #include "probe.h"
 #include "report.h"
@@ -19,6 +20,8 @@ int main(int argc, char *argv[])
 		return join_main();
 	if (argc >= 2 && !strcmp(argv[1], "anchor"))
 		return anchor_main();
+	if ((argc == 2 || argc == 3) && !strcmp(argv[1], "diag"))
+		return diag_main(argv[2]);
 	if (argc >= 2 && !strcmp(argv[1], "probe"))
 		return probe_main();
 	if (argc >= 2 && !strcmp(argv[1], "copy-self")) {

@@ -23,6 +23,7 @@ import { startConfined } from './confinement/shim.ts';
 import { confinementInput } from './confinement-input.ts';
 import { DenialReporter } from './denials/denial-reporter.ts';
 import { CallerIdentification } from './egress/identity/caller.ts';
+import { type SocketDiag, startSocketDiag } from './egress/identity/socket-diag.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
 import { createResolver, type Resolve, upstreamServers } from './egress/resolver.ts';
 import { createCertificateAuthority } from './egress/tls/certificate-authority.ts';
@@ -126,6 +127,7 @@ class Supervisor {
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
   #interception: Interception | undefined;
+  #socketDiag: SocketDiag | undefined;
   #trustFiles: TrustFiles | undefined;
   #running = false;
   #pendingSignal: NodeJS.Signals | undefined;
@@ -201,7 +203,7 @@ class Supervisor {
             launcher: config.launcher,
             fenceFd: handover.fenceFd,
             privileges: this.#privileges,
-            anchorPids: anchor?.pids ?? [],
+            helperPids: this.#helperPids(anchor),
             limits: plan.limits,
           },
           plan,
@@ -419,7 +421,7 @@ class Supervisor {
       return;
     }
     this.#trustFiles = written.value;
-    this.#undo.push(() => removeTrustFiles(written.value));
+    this.#undo.push(() => this.#privileges.asRoot(() => removeTrustFiles(written.value)));
     this.#interception = { authority, trust: upstreamTrust(roots) };
   }
 
@@ -433,6 +435,21 @@ class Supervisor {
     return anchor;
   }
 
+  /** In the workload's network; without it callers are found in /proc alone, which takes some milliseconds. */
+  async #startSocketDiag(anchor: Anchor | undefined): Promise<SocketDiag | undefined> {
+    const { launcher } = this.#config;
+    const diag = await this.#privileges.asRoot(() => startSocketDiag(launcher, anchor?.pids[0]));
+    this.#socketDiag = diag;
+    if (diag === undefined) this.#log.debug('there is no sock_diag here: sockets are looked up in /proc');
+    else this.#undo.push(() => diag.stop());
+    return diag;
+  }
+
+  /** Processes of ours beside the supervisor itself, which the workload may not touch. */
+  #helperPids(anchor: Anchor | undefined): readonly number[] {
+    return [...(anchor?.pids ?? []), ...(this.#socketDiag === undefined ? [] : [this.#socketDiag.pid])];
+  }
+
   async #startProxy(policy: PolicyInForce, anchor: Anchor | undefined): Promise<void> {
     const port = this.#config.proxyPort;
     const identity = this.#plan?.identity;
@@ -444,6 +461,7 @@ class Supervisor {
       limiter: this.#limiter,
       denials: this.#denials,
     });
+    const diag = await this.#startSocketDiag(anchor);
     const proxy = this.#need(
       'start the proxy',
       await startExplicitProxy({
@@ -454,7 +472,8 @@ class Supervisor {
         callers: new CallerIdentification({
           pause: (ms) => new Promise((resolve) => systemClock.after(ms, () => resolve())),
           proc: '/proc',
-          excluded: new Set([1, process.ppid, process.pid, ...(anchor?.pids ?? [])]),
+          excluded: new Set([1, process.ppid, process.pid, ...this.#helperPids(anchor)]),
+          ...(diag === undefined ? {} : { findSocket: (connection) => diag.find(connection) }),
           ...(identity === undefined ? {} : { workloadUid: identity.uid }),
         }),
         mainPid: () => this.#main?.pid,

@@ -61,7 +61,7 @@ async function confine(job: Job): Promise<Confinement> {
       fenceFd,
       privileges,
       limits: plan.limits,
-      ...(anchor === undefined ? {} : { anchorPids: anchor.pids }),
+      ...(anchor === undefined ? {} : { helperPids: anchor.pids }),
     },
     plan,
     environment,

@@ -50,7 +50,7 @@ export interface ShimOptions {
   readonly limits: ResourceLimits;
   readonly privileges: Privileges;
   /** The anchor's processes, with the namespace fence. */
-  readonly anchorPids?: readonly number[];
+  readonly helperPids?: readonly number[];
 }
 
 const INTERNAL = 70;
@@ -60,7 +60,7 @@ const INTERNAL = 70;
  * the environment travel over a private socket, so they never stand in the shim's argv or environ.
  */
 export function startConfined(options: ShimOptions, plan: ConfinementPlan, launch: Launch): ConfinedProcess {
-  const spec = encodeShimSpec(plan, launch, options.limits, protectedPids(plan, options.anchorPids ?? []));
+  const spec = encodeShimSpec(plan, launch, options.limits, protectedPids(plan, options.helperPids ?? []));
   const joins = plan.fence.kind === 'namespace';
   const child = options.privileges.asRoot(() =>
     spawn(options.launcher, [joins ? 'join' : 'exec'], {
@@ -105,13 +105,13 @@ export function startConfined(options: ShimOptions, plan: ConfinementPlan, launc
 }
 
 /**
- * Whom the workload must not touch: every task id of the supervisor, init and the anchor. kill(2) takes a
+ * Whom the workload must not touch: every task id of the supervisor, init, the anchor and the socket finder. kill(2) takes a
  * thread's id for its process, so the main thread's id alone would not protect it where Landlock has no
  * signal scope (before Linux 6.12). In a pid namespace only its PID 1, the anchor, can be named at all.
  */
-function protectedPids({ fence }: ConfinementPlan, anchorPids: readonly number[]): readonly number[] {
+function protectedPids({ fence }: ConfinementPlan, helperPids: readonly number[]): readonly number[] {
   if (fence.kind === 'namespace' && fence.mounts && fence.pid) return [1];
-  const pids = new Set([1, process.ppid, process.pid, ...anchorPids]);
+  const pids = new Set([1, process.ppid, process.pid, ...helperPids]);
   for (const task of readdirSync('/proc/self/task')) pids.add(Number(task));
   return [...pids].filter((pid) => pid > 0).slice(0, MAX_PROTECTED);
 }

@@ -83,11 +83,11 @@ function writeNew(path: string, text: string): void {
 
 /** Removes what was written; the workload, which may have our user id, may have changed it meanwhile. */
 export function removeTrustFiles({ directory, ca, bundle }: TrustFiles): void {
-  for (const file of [ca, bundle]) rmSync(file, { force: true });
   try {
+    for (const file of [ca, bundle]) rmSync(file, { force: true });
     rmdirSync(directory);
   } catch {
-    // there is more in it, or it is not ours to remove
+    // there is more in it, or it is not ours to remove: it holds nothing secret
   }
 }
 
