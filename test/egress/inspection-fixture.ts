@@ -1,8 +1,9 @@
 import type { RequestListener, Server } from 'node:http';
 import { createServer as createHttp } from 'node:http';
 import { createSecureServer } from 'node:http2';
+import { createServer as createTls } from 'node:https';
 import { connect, type Socket } from 'node:net';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { connect as connectTls, type SecureContext, type TLSSocket } from 'node:tls';
 import type { ExplicitProxyOptions } from '../../supervisor/egress/proxy.ts';
 import {
   type CertificateAuthority,
@@ -95,19 +96,17 @@ export async function startHttps(
   options: { readonly http2?: boolean; readonly host?: string; readonly by?: CertificateAuthority } = {},
 ) {
   const by = options.by ?? authorities.world;
-  const server = createSecureServer(
-    {
-      allowHTTP1: true,
-      ALPNProtocols: options.http2 === false ? ['http/1.1'] : ['h2', 'http/1.1'],
-      SNICallback: (name, callback) => {
-        by.leaf(options.host ?? name).then(
-          (context) => callback(null, context),
-          (error: Error) => callback(error),
-        );
-      },
-    },
-    listener as never,
-  );
+  const SNICallback = (name: string, callback: (error: Error | null, context?: SecureContext) => void) => {
+    by.leaf(options.host ?? name).then(
+      (context) => callback(null, context),
+      (error: Error) => callback(error),
+    );
+  };
+  // createSecureServer offers h2 whatever ALPNProtocols says.
+  const server =
+    options.http2 === false
+      ? createTls({ SNICallback, ALPNProtocols: ['http/1.1'] }, listener)
+      : createSecureServer({ allowHTTP1: true, SNICallback }, listener as never);
   return listen(server as never, follow(server as never));
 }
 

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import type { Readable } from 'node:stream';
@@ -36,6 +37,23 @@ export interface ClientExchange {
   onClose(listener: () => void): void;
 }
 
+/** Calls a listener once when one of them closes; at once when one of them has. */
+function whenClosed(
+  emitters: readonly Pick<EventEmitter, 'on' | 'off'>[],
+  closed: () => boolean,
+  listener: () => void,
+): void {
+  let called = false;
+  const call = (): void => {
+    for (const emitter of emitters) emitter.off('close', call);
+    if (called) return;
+    called = true;
+    listener();
+  };
+  for (const emitter of emitters) emitter.on('close', call);
+  if (closed()) call();
+}
+
 /** An exchange of HTTP/1.1 or 1.0. */
 export function http1Exchange(
   request: IncomingMessage,
@@ -67,9 +85,16 @@ export function http1Exchange(
     relay(head, body, trailers) {
       const flat: string[] = [];
       for (const [name, value] of head.fields) flat.push(name, value);
-      if (head.bytes !== undefined) flat.push('Content-Length', String(head.bytes));
-      // What is left of a body that the client was never asked for would be taken for the next request.
-      if (lastOne || !continued || (head.bytes === undefined && request.httpVersion === '1.0')) {
+      // 204 has no body whatever it says (RFC 9110, 8.6).
+      if (head.bytes !== undefined && head.status !== 204) flat.push('Content-Length', String(head.bytes));
+      // What is left of a body that the client was never asked for would be taken for the next request; and that of
+      // one that the server did not wait for is read by nobody.
+      if (
+        lastOne ||
+        !continued ||
+        !request.complete ||
+        (head.bytes === undefined && request.httpVersion === '1.0')
+      ) {
         response.shouldKeepAlive = false;
         flat.push('Connection', 'close');
       }
@@ -79,10 +104,14 @@ export function http1Exchange(
       });
       body.once('end', () => {
         const last = trailers();
-        // Only a chunked body has room for them.
-        if (last.length > 0 && head.bytes === undefined)
-          response.addTrailers(last.map(([name, value]): [string, string] => [name, value]));
-        response.end();
+        try {
+          // Only a chunked body has room for them.
+          if (last.length > 0 && head.bytes === undefined)
+            response.addTrailers(last.map(([name, value]): [string, string] => [name, value]));
+          response.end();
+        } catch {
+          abort(); // the server's trailers cannot be written
+        }
       });
       body.pipe(response, { end: false });
     },
@@ -98,7 +127,9 @@ export function http1Exchange(
       request.resume();
     },
     abort,
-    onClose: (listener) => void response.once('close', listener),
+    // A response that waits behind another one never hears of its socket's end.
+    onClose: (listener) =>
+      whenClosed([response, request.socket], () => response.closed || request.socket.destroyed, listener),
   };
 }
 
@@ -113,7 +144,8 @@ export function http2Exchange(
   const abort = (): void => stream.close(2); // INTERNAL_ERROR (RFC 9113, 7)
   stream.on('error', () => undefined);
   const named = (all: readonly Field[]): Record<string, string | string[]> => {
-    const object: Record<string, string | string[]> = {};
+    // Names are the server's: `constructor` and `__proto__` are two like others.
+    const object: Record<string, string | string[]> = Object.create(null);
     for (const [name, value] of all) {
       const key = name.toLowerCase();
       const before = object[key];
@@ -123,6 +155,7 @@ export function http2Exchange(
     return object;
   };
   const bytes = length === undefined ? undefined : Number(length);
+  let continued = headers.expect !== '100-continue';
   return {
     method: headers[':method'] ?? '',
     target: headers[':path'] ?? '',
@@ -138,8 +171,9 @@ export function http2Exchange(
     expectsContinue: headers.expect === '100-continue',
     body: stream,
     sayContinue() {
-      if (headers.expect === '100-continue' && !stream.headersSent && !stream.destroyed)
+      if (!continued && !stream.headersSent && !stream.destroyed)
         stream.additionalHeaders({ ':status': 100 });
+      continued = true;
     },
     relay(head, body, trailers) {
       if (stream.destroyed) return;
@@ -147,13 +181,21 @@ export function http2Exchange(
       stream.respond(
         {
           ...named(head.fields),
-          ...(head.bytes === undefined ? {} : { 'content-length': String(head.bytes) }),
+          ...(head.bytes === undefined || head.status === 204
+            ? {}
+            : { 'content-length': String(head.bytes) }),
           ':status': head.status,
         },
         { endStream: bodiless, waitForTrailers: !bodiless },
       );
       if (bodiless) return void body.resume();
-      stream.once('wantTrailers', () => stream.sendTrailers(named(trailers())));
+      stream.once('wantTrailers', () => {
+        try {
+          stream.sendTrailers(named(trailers()));
+        } catch {
+          abort(); // the server's trailers cannot be written
+        }
+      });
       body.once('close', () => {
         if (!body.readableEnded) abort();
       });
@@ -170,6 +212,6 @@ export function http2Exchange(
       stream.resume();
     },
     abort,
-    onClose: (listener) => void stream.once('close', listener),
+    onClose: (listener) => whenClosed([stream], () => stream.destroyed, listener),
   };
 }

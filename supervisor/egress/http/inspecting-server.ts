@@ -9,6 +9,7 @@ import {
   createServer as createHttp2,
   type Http2Server,
   type Http2Stream,
+  type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
 import type { Socket } from 'node:net';
@@ -24,6 +25,9 @@ const MAX_FIELDS = 200;
 const HEAD_MS = 15_000;
 const IDLE_BETWEEN_MS = 60_000;
 const MAX_STREAMS = 64;
+/** Requests of one HTTP/1.1 connection that wait for their answer: each costs memory, and the client none. */
+const MAX_PIPELINED = 32;
+const IDLE_MS = 3_600_000;
 /** Of one HTTP/2 connection, in megabytes as Node counts it. */
 const MAX_SESSION_MB = 8;
 
@@ -46,15 +50,35 @@ export interface InspectingServer {
 
 /**
  * HTTP/1.1 by Node's strict parser and HTTP/2 by nghttp2, on connections that are already there. What a parser refuses
- * ends the connection without an answer (contract.md, 7.7): whoever sends it is not to learn how it was read.
+ * ends the connection without an answer (contract.md, 7.7): whoever sends it is not to learn how it was read. A head
+ * has `headMs` milliseconds, give or take a third.
  */
-export function createInspectingServer(upgrade: HandleUpgrade): InspectingServer {
+export function createInspectingServer(upgrade: HandleUpgrade, headMs = HEAD_MS): InspectingServer {
   const contexts = new WeakMap<object, ConnectionContext>();
   const contextOf = (socket: object): ConnectionContext | undefined => contexts.get(socket);
 
+  /** Responses of a connection that are not sent yet, and the latest one. */
+  const pipelines = new WeakMap<object, { waiting: number; latest: ServerResponse }>();
+
   const handle = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
-    const context = contextOf(request.socket);
-    if (context === undefined) return void request.socket.destroy();
+    const { socket } = request;
+    const context = contextOf(socket);
+    if (context === undefined) return void socket.destroy();
+    // The parser goes on through what it was given, also when an earlier request has ended the connection.
+    const before = pipelines.get(socket);
+    const last = before?.latest.headersSent === true && !before.latest.shouldKeepAlive;
+    if (socket.destroyed || last) return;
+    const pipeline = before ?? { waiting: 0, latest: response };
+    pipelines.set(socket, pipeline);
+    pipeline.latest = response;
+    pipeline.waiting += 1;
+    response.once('close', () => {
+      pipeline.waiting -= 1;
+    });
+    // Fields past the bound are left out of what Node tells, and its parser may have gone by them.
+    if (pipeline.waiting > MAX_PIPELINED || request.rawHeaders.length > 2 * MAX_FIELDS)
+      return void socket.destroy();
+    socket.setMaxListeners(0);
     inspectExchange(http1Exchange(request, response, expectsContinue), context).catch(() =>
       request.socket.destroy(),
     );
@@ -62,7 +86,8 @@ export function createInspectingServer(upgrade: HandleUpgrade): InspectingServer
   const http1: Server = createHttp1(
     {
       maxHeaderSize: MAX_HEAD_BYTES,
-      headersTimeout: HEAD_MS,
+      headersTimeout: headMs,
+      connectionsCheckingInterval: headMs / 3,
       requestTimeout: 0,
       keepAliveTimeout: IDLE_BETWEEN_MS,
       insecureHTTPParser: false,
@@ -71,13 +96,19 @@ export function createInspectingServer(upgrade: HandleUpgrade): InspectingServer
     },
     (request, response) => handle(request, response, false),
   );
-  http1.maxHeadersCount = MAX_FIELDS;
+  http1.maxHeadersCount = MAX_FIELDS + 1;
+  // Node sets a socket's time back to this when a kept connection is used again.
+  http1.timeout = IDLE_MS;
+  // Only a server that listens looks for slow heads; this one gets its connections by hand.
+  http1.emit('listening');
   http1.on('checkContinue', (request, response) => handle(request, response, true));
   // Another expectation than 100-continue cannot be met (RFC 9110, 10.1.1).
   http1.on('checkExpectation', (request) => request.socket.destroy());
   http1.on('upgrade', (request, socket, head) => {
     const context = contextOf(request.socket);
-    if (context === undefined) return void socket.destroy();
+    const waiting = pipelines.get(request.socket)?.waiting ?? 0;
+    if (context === undefined || waiting > 0 || request.rawHeaders.length > 2 * MAX_FIELDS)
+      return void socket.destroy();
     upgrade(request, socket, head, context);
   });
   http1.on('connect', (_request, socket) => socket.destroy());
@@ -115,8 +146,14 @@ export function createInspectingServer(upgrade: HandleUpgrade): InspectingServer
       contexts.set(client, context);
       client.once('close', () => context.upstream.close());
       if (client instanceof TLSSocket && client.alpnProtocol === 'h2') {
-        http2.once('session', (session) => sessions.set(session, context));
-        http2.emit('connection', client);
+        // Emitted at once, or not at all: then the next one is not to be taken for it.
+        const take = (session: ServerHttp2Session): void => void sessions.set(session, context);
+        http2.once('session', take);
+        try {
+          http2.emit('connection', client);
+        } finally {
+          http2.off('session', take);
+        }
       } else http1.emit('connection', client);
     },
     close() {

@@ -1,10 +1,10 @@
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { type ClientHttp2Session, connect as http2Connect } from 'node:http2';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as http2Connect } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import type { Result } from '../../result.ts';
-import { endToEnd, type Field } from './fields.ts';
+import { endToEnd, type Field, fieldValue } from './fields.ts';
 
 /** A request as it goes out: decided on, rewritten, framed by us. */
 export interface UpstreamRequest {
@@ -73,12 +73,13 @@ export async function openUpstream(
   if (!first.ok) return first;
   const socket = first.value;
   if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2')
-    return { ok: true, value: http2Upstream(socket) };
+    return { ok: true, value: http2Upstream(socket, open) };
   return { ok: true, value: http1Upstream(socket, open, concurrent ? MAX_CONNECTIONS : 1) };
 }
 
 function http1Upstream(first: Socket, open: OpenConnection, maxSockets: number): Upstream {
   let spare: Socket | undefined = first;
+  let closed = false;
   const agent = new Agent({ keepAlive: true, maxSockets, maxFreeSockets: maxSockets, scheduling: 'fifo' });
   agent.createConnection = (_options, callback) => {
     const ready = spare;
@@ -86,22 +87,42 @@ function http1Upstream(first: Socket, open: OpenConnection, maxSockets: number):
     if (ready !== undefined && !ready.destroyed) return ready;
     open().then(
       (dialled) => {
-        if (dialled.ok) callback?.(null, dialled.value);
-        else callback?.(new Error(dialled.error), undefined as unknown as Duplex);
+        if (dialled.ok && closed) dialled.value.destroy();
+        if (dialled.ok && !closed) callback?.(null, dialled.value);
+        else
+          callback?.(
+            new Error(dialled.ok ? 'the client has gone' : dialled.error),
+            undefined as unknown as Duplex,
+          );
       },
       (error: Error) => callback?.(error, undefined as unknown as Duplex),
     );
     return undefined as unknown as Duplex;
+  };
+  // What comes while nothing was asked is no answer to what is asked next (RFC 9112, 9.2).
+  const unasked = function (this: Socket): void {
+    this.destroy();
+  };
+  const { keepSocketAlive, reuseSocket } = agent;
+  agent.keepSocketAlive = (socket) => {
+    socket.on('data', unasked);
+    return keepSocketAlive.call(agent, socket);
+  };
+  agent.reuseSocket = (socket, request) => {
+    socket.off('data', unasked);
+    reuseSocket.call(agent, socket, request);
   };
   // The agent names sockets by host and port; all of ours go to one place.
   const place = { host: 'upstream', port: 1 };
 
   const exchange = (message: UpstreamRequest, onContinue: () => void): Exchange => {
     const headers: string[] = ['Host', message.authority];
-    for (const [name, value] of message.fields) headers.push(name, value);
-    if (message.body !== undefined)
-      if (message.body.bytes === undefined) headers.push('Transfer-Encoding', 'chunked');
-      else headers.push('Content-Length', String(message.body.bytes));
+    for (const [name, value] of oneCookieField(message.fields)) headers.push(name, value);
+    if (message.body === undefined) {
+      // Else Node sends an empty chunked body where a method is expected to have one.
+      if (!WITHOUT_BODY.has(message.method)) headers.push('Content-Length', '0');
+    } else if (message.body.bytes === undefined) headers.push('Transfer-Encoding', 'chunked');
+    else headers.push('Content-Length', String(message.body.bytes));
     if (message.expectsContinue) headers.push('Expect', '100-continue');
     if (message.upgrade === undefined) headers.push('Connection', 'keep-alive');
     else headers.push('Connection', 'Upgrade', 'Upgrade', message.upgrade);
@@ -119,7 +140,13 @@ function http1Upstream(first: Socket, open: OpenConnection, maxSockets: number):
       outgoing.once('error', reject);
       outgoing.once('close', () => reject(new Error('the server ended without an answer')));
       outgoing.once('continue', onContinue);
-      outgoing.once('response', (incoming) => resolve({ kind: 'response', response: responseOf(incoming) }));
+      outgoing.once('response', (incoming) => {
+        const coding = incoming.headers['transfer-encoding'];
+        // Nobody asked for another one, and the client would take it for the content.
+        if (coding !== undefined && coding.trim().toLowerCase() !== 'chunked')
+          outgoing.destroy(new Error(`the server answers in the transfer coding ${coding.slice(0, 40)}`));
+        else resolve({ kind: 'response', response: responseOf(incoming) });
+      });
       outgoing.once('upgrade', (incoming, socket, head) => {
         const { status, reason, fields } = responseOf(incoming);
         resolve({ kind: 'upgraded', response: { status, reason, fields }, socket, head });
@@ -161,6 +188,7 @@ function http1Upstream(first: Socket, open: OpenConnection, maxSockets: number):
       };
     },
     close() {
+      closed = true;
       spare?.destroy();
       agent.destroy();
     },
@@ -179,62 +207,128 @@ function responseOf(incoming: IncomingMessage): UpstreamResponse {
   };
 }
 
-function http2Upstream(socket: TLSSocket): Upstream {
-  const session: ClientHttp2Session = http2Connect('https://upstream', {
+/** Methods that say nothing about a body when they have none (RFC 9110, 8.6). */
+const WITHOUT_BODY: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE']);
+
+/** HTTP/2 may split a Cookie field, HTTP/1.1 may not (RFC 9113, 8.2.3). */
+function oneCookieField(fields: readonly Field[]): readonly Field[] {
+  const cookies = fields.filter(([name]) => name.toLowerCase() === 'cookie');
+  if (cookies.length < 2) return fields;
+  const others = fields.filter((field) => !cookies.includes(field));
+  return [...others, ['Cookie', cookies.map(([, value]) => value).join('; ')]];
+}
+
+function http2Session(socket: TLSSocket): ClientHttp2Session {
+  const session = http2Connect('https://upstream', {
     createConnection: () => socket,
     settings: { enablePush: false },
     maxSessionMemory: 16,
   });
   session.on('error', () => session.destroy());
+  return session;
+}
+
+/** Requests over HTTP/2; a server may end its connection at any time, and the next request opens another one. */
+function http2Upstream(first: TLSSocket, open: OpenConnection): Upstream {
+  let session = http2Session(first);
+  let next: Promise<ClientHttp2Session> | undefined;
+  let closed = false;
+  const renew = async (): Promise<ClientHttp2Session> => {
+    const dialled = await open();
+    if (!dialled.ok) throw new Error(dialled.error);
+    const socket = dialled.value;
+    if (closed || !(socket instanceof TLSSocket) || socket.alpnProtocol !== 'h2') {
+      socket.destroy();
+      throw new Error(closed ? 'the client has gone' : 'the server speaks HTTP/2 no more');
+    }
+    session = http2Session(socket);
+    return session;
+  };
   return {
-    send(message) {
-      const headers: Record<string, string | string[]> = {
-        ':method': message.method,
-        ':path': message.target,
-        ':scheme': 'https',
-        ':authority': message.authority,
+    send(message, onContinue) {
+      if (!session.closed && !session.destroyed) return sendByHttp2(session, message, onContinue);
+      next ??= renew().finally(() => {
+        next = undefined;
+      });
+      let exchange: Exchange | undefined;
+      let aborted = false;
+      const answer = next.then((renewed) => {
+        if (aborted) throw new Error('the client has gone');
+        exchange = sendByHttp2(renewed, message, onContinue);
+        return exchange.answer;
+      });
+      return {
+        answer,
+        abort() {
+          aborted = true;
+          exchange?.abort();
+        },
       };
-      for (const [name, value] of message.fields) {
-        const key = name.toLowerCase();
-        const before = headers[key];
-        headers[key] =
-          before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value];
-      }
-      if (message.body?.bytes !== undefined) headers['content-length'] = String(message.body.bytes);
-      const stream = session.request(headers, { endStream: message.body === undefined });
-      let trailers: readonly Field[] = [];
-      stream.on('error', () => undefined);
-      stream.once('trailers', (_headers, _flags, raw) => {
-        trailers = endToEnd(raw ?? [], undefined);
-      });
-      const answer = new Promise<UpstreamAnswer>((resolve, reject) => {
-        stream.once('error', reject);
-        stream.once('close', () => reject(new Error('the server ended the stream without an answer')));
-        stream.once('response', (fields, _flags, raw) => {
-          const length = fields['content-length'];
-          resolve({
-            kind: 'response',
-            response: {
-              status: fields[':status'] ?? 502,
-              reason: '',
-              fields: endToEnd(raw ?? [], undefined),
-              bytes: length === undefined ? undefined : Number(length),
-              body: stream,
-              trailers: () => trailers,
-            },
-          });
-        });
-      });
-      if (message.body !== undefined) {
-        message.body.stream.once('error', () => stream.close(8));
-        message.body.stream.once('aborted', () => stream.close(8));
-        message.body.stream.pipe(stream);
-      }
-      // 8 is CANCEL (RFC 9113, 7).
-      return { answer, abort: () => stream.close(8) };
     },
     close() {
+      closed = true;
       session.close();
     },
   };
+}
+
+function sendByHttp2(
+  session: ClientHttp2Session,
+  message: UpstreamRequest,
+  onContinue: () => void,
+): Exchange {
+  const headers: Record<string, string | string[]> = Object.assign(Object.create(null), {
+    ':method': message.method,
+    ':path': message.target,
+    ':scheme': 'https',
+    ':authority': message.authority,
+  });
+  for (const [name, value] of message.fields) {
+    const key = name.toLowerCase();
+    const before = headers[key];
+    headers[key] =
+      before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value];
+  }
+  if (message.body?.bytes !== undefined) headers['content-length'] = String(message.body.bytes);
+  if (message.expectsContinue) headers['expect'] = '100-continue';
+  // Of one hop, so it was left out; gRPC wants to see it, and trailers are passed on.
+  if (fieldValue(message.fields, 'content-type')?.startsWith('application/grpc') === true)
+    headers['te'] = 'trailers';
+  let stream: ClientHttp2Stream;
+  try {
+    stream = session.request(headers, { endStream: message.body === undefined });
+  } catch (error) {
+    return { answer: Promise.reject(error), abort: () => undefined };
+  }
+  stream.once('continue', onContinue);
+  let trailers: readonly Field[] = [];
+  stream.on('error', () => undefined);
+  stream.once('trailers', (_headers, _flags, raw) => {
+    trailers = endToEnd(raw ?? [], undefined);
+  });
+  const answer = new Promise<UpstreamAnswer>((resolve, reject) => {
+    stream.once('error', reject);
+    stream.once('close', () => reject(new Error('the server ended the stream without an answer')));
+    stream.once('response', (fields, _flags, raw) => {
+      const length = fields['content-length'];
+      resolve({
+        kind: 'response',
+        response: {
+          status: fields[':status'] ?? 502,
+          reason: '',
+          fields: endToEnd(raw ?? [], undefined),
+          bytes: length === undefined ? undefined : Number(length),
+          body: stream,
+          trailers: () => trailers,
+        },
+      });
+    });
+  });
+  if (message.body !== undefined) {
+    message.body.stream.once('error', () => stream.close(8));
+    message.body.stream.once('aborted', () => stream.close(8));
+    message.body.stream.pipe(stream);
+  }
+  // 8 is CANCEL (RFC 9113, 7).
+  return { answer, abort: () => stream.close(8) };
 }
