@@ -22,6 +22,8 @@ import { runProbe } from './confinement/probe.ts';
 import { startConfined } from './confinement/shim.ts';
 import { confinementInput } from './confinement-input.ts';
 import { DenialReporter } from './denials/denial-reporter.ts';
+import { CredentialStore } from './egress/credentials/credential-store.ts';
+import { ProviderSync } from './egress/credentials/provider-sync.ts';
 import { CallerIdentification } from './egress/identity/caller.ts';
 import { type SocketDiag, startSocketDiag } from './egress/identity/socket-diag.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
@@ -126,6 +128,8 @@ class Supervisor {
   #main: MainProcess | undefined;
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
+  readonly #credentials = new CredentialStore(Date.now);
+  #providers: ProviderSync | undefined;
   #interception: Interception | undefined;
   #socketDiag: SocketDiag | undefined;
   #trustFiles: TrustFiles | undefined;
@@ -189,6 +193,7 @@ class Supervisor {
     await this.#prepareInterception();
     const plan = await this.#planConfinement(initial.policy);
     this.#startPolicySync(initial, plan, lastGood);
+    await this.#providers?.follow(initial.fetched?.config.providerEnvRevision ?? 0n);
     const anchor = await this.#startAnchor(plan, handover.fenceFd);
     await this.#startProxy(initial.policy, anchor);
     await warmThreads();
@@ -214,6 +219,7 @@ class Supervisor {
               inherited: handover.environment,
               user: config.userEnvironment,
               proxy: `${PROXY_HOST}:${config.proxyPort}`,
+              provider: this.#credentials.workloadVariables(),
               trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
               home: config.workdir,
               tty: config.main.tty,
@@ -259,6 +265,8 @@ class Supervisor {
   #settle(config: GetSandboxConfigResponse): void {
     this.#settings = settingsOf(config);
     if (this.#denials !== undefined) this.#denials.workspace = config.workspace;
+    // A new revision may be a revocation: nobody waits for the policy meanwhile.
+    if (this.#running) void this.#providers?.follow(config.providerEnvRevision);
   }
 
   #openBuffer(): DurableBuffer | undefined {
@@ -371,6 +379,15 @@ class Supervisor {
       onRelayOpen: () => ({ success: false, error: 'this supervisor does not serve relays yet' }),
       onError: (what, message) => log.debug(`${what}: ${message}`),
     });
+    const providers = new ProviderSync({
+      clock: systemClock,
+      random: Math.random,
+      store: this.#credentials,
+      fetch: () => link.providerEnvironment(),
+      onError: (message) => log.warn(`the credentials are revoked until they can be fetched: ${message}`),
+    });
+    this.#providers = providers;
+    this.#undo.push(() => providers.stop());
     this.#link = link;
     this.#denials = new DenialReporter({
       clock: systemClock,
@@ -482,6 +499,7 @@ class Supervisor {
         generation: () => policy.generation,
         resolve: this.#resolve,
         ...(this.#interception === undefined ? {} : { interception: this.#interception }),
+        ...(this.#link === undefined ? {} : { credentials: this.#credentials }),
         observe,
       }),
     );

@@ -51,6 +51,7 @@ async function confine(job: Job): Promise<Confinement> {
     inherited: handover.environment,
     user: new Map(),
     proxy: '127.0.0.1:3128',
+    provider: new Map(),
     trust: {},
     home: '/sandbox',
     tty: false,

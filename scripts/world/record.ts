@@ -10,6 +10,8 @@ export interface WorldRecord {
   readonly host?: string;
   readonly method?: string;
   readonly path?: string;
+  /** HTTP: the Authorization field, where there is one. */
+  readonly authorization?: string;
   /** DNS: the name asked for. */
   readonly name?: string;
   /** TCP and UDP: the first 200 bytes as Latin-1. */

@@ -49,7 +49,8 @@ const serveHttp =
     const path = incoming.url ?? '/';
     const host = incoming.headers.host ?? '';
     const method = incoming.method ?? '';
-    note({ protocol, ...ends(incoming.socket), host, method, path });
+    const { authorization } = incoming.headers;
+    note({ protocol, ...ends(incoming.socket), host, method, path, ...(authorization && { authorization }) });
     const bytes = /^\/bytes\/(\d{1,11})$/.exec(path)?.[1];
     if (bytes !== undefined) {
       sendBytes(response, Number(bytes));

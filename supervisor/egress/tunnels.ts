@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { SecureContext, TLSSocket } from 'node:tls';
 import type { Clock } from '../clock.ts';
 import { ok, type Result } from '../result.ts';
+import type { CredentialStore } from './credentials/credential-store.ts';
 import type { EgressObserver } from './events.ts';
 import type { ClientExchange } from './http/client-exchange.ts';
 import { BodyBudget, type ConnectionContext } from './http/connection-context.ts';
@@ -29,6 +30,8 @@ export interface TunnelOptions {
   readonly observe: EgressObserver;
   /** Undefined where TLS cannot be terminated: then it is refused where it would have to be. */
   readonly interception?: Interception;
+  /** What placeholders stand for; connections to where they are bound are looked into. */
+  readonly credentials?: CredentialStore;
   /** A tunnel without a byte either way for so long is closed; one hour by default. */
   readonly idleMs?: number;
 }
@@ -60,8 +63,10 @@ export class Tunnels {
   }
 
   /** Whether the requests of such a connection are looked at. */
-  inspects({ grant }: Granted): boolean {
-    return grant.tls !== 'skip' && (grant.inspect || grant.credentials === 'inspect-only');
+  inspects({ grant, intent }: Granted): boolean {
+    if (grant.tls === 'skip') return false;
+    const bound = this.#options.credentials?.isBound(intent.host, intent.port) === true;
+    return grant.inspect || grant.credentials === 'inspect-only' || bound;
   }
 
   /** Takes over a client whose connection was granted, what has been read of it already, and its upstream. */
@@ -192,8 +197,9 @@ export class Tunnels {
     scheme: 'http' | 'https',
     upstream: Upstream,
   ): ConnectionContext {
-    const { generation, observe } = this.#options;
+    const { generation, observe, credentials } = this.#options;
     return {
+      ...(credentials === undefined ? {} : { credentials }),
       intent,
       identity,
       grant,

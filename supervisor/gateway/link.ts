@@ -4,6 +4,7 @@ import type {
 } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type {
   Enforcement,
+  GetSandboxProviderEnvironmentResponse,
   RelayOpen,
   SupervisorHello,
   SupervisorMessage,
@@ -167,6 +168,15 @@ export class GatewayLink {
     return this.#config.initial(async () => {
       await this.#channel.ensure();
       this.#complain('token', await this.#token.ensure());
+    });
+  }
+
+  /** The sandbox's credentials. Rejects with what the gateway says. */
+  providerEnvironment(): Promise<GetSandboxProviderEnvironmentResponse> {
+    const { sandboxId } = this.#options;
+    return this.#channel.unary(METHODS.getSandboxProviderEnvironment, {
+      sandboxId,
+      supportsStaticCredentialBindings: true,
     });
   }
 

@@ -34,6 +34,8 @@ export interface WorkloadEnvironmentInput {
   readonly inherited: ReadonlyMap<string, string>;
   /** OPENSHELL_USER_ENVIRONMENT: what the user asked for; it beats the image. */
   readonly user: ReadonlyMap<string, string>;
+  /** Placeholders for credentials, and what of them is no secret. */
+  readonly provider: ReadonlyMap<string, string>;
   /** Where the explicit proxy listens: `127.0.0.1:3128`. */
   readonly proxy: string;
   /** Variables that name the files which clients are to trust; none where TLS is not terminated. */
@@ -43,13 +45,13 @@ export interface WorkloadEnvironmentInput {
 }
 
 /**
- * The main process's environment (contract.md, 5): inherited, then the user's, then identity defaults
+ * The main process's environment (contract.md, 5): inherited, then the user's, then the providers', then identity defaults
  * where nothing is set, then the proxy and the CA. Nothing of the supervisor's own reaches it: every
  * OPENSHELL_ name is removed, and OPENSHELL_SANDBOX says "1".
  */
 export function workloadEnvironment(input: WorkloadEnvironmentInput): ReadonlyMap<string, string> {
   const environment = new Map<string, string>();
-  for (const [name, value] of [...input.inherited, ...input.user])
+  for (const [name, value] of [...input.inherited, ...input.user, ...input.provider])
     if (!SCRUBBED.has(name) && !name.startsWith('OPENSHELL_')) environment.set(name, value);
   const proxyUrl = `http://${input.proxy}`;
   const defaults: Readonly<Record<string, string | undefined>> = {

@@ -48,6 +48,16 @@ export async function startControl(
         gateway.setSettings({ [key]: value === 'true' });
         return { status: 200, body: { [key]: value === 'true' } };
       }
+      case 'POST /credentials': {
+        const text = await readBody(request);
+        if (text === undefined) return { status: 413, body: { error: `at most ${MAX_BODY_BYTES} bytes` } };
+        try {
+          gateway.setCredentials(text);
+        } catch (error) {
+          return { status: 400, body: { error: String(error) } };
+        }
+        return { status: 200, body: {} };
+      }
       case 'POST /policy': {
         const text = await readBody(request);
         if (text === undefined) return { status: 413, body: { error: `at most ${MAX_BODY_BYTES} bytes` } };

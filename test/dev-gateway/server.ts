@@ -52,6 +52,8 @@ export interface DevGateway {
   analyses(): readonly AnalysisView[];
   /** Sets these settings for every sandbox and leaves the others as they are. */
   setSettings(settings: Readonly<Record<string, boolean>>): void;
+  /** Makes these the credentials of every sandbox; text is JSON (providers.ts). Throws what is wrong with it. */
+  setCredentials(text: string): void;
   /** Makes a policy the next version for every sandbox; text is YAML. The new version, or what is wrong. */
   setPolicy(policy: SandboxPolicy | string): Result<number, string>;
   dropSession(id: string): boolean;
@@ -130,6 +132,7 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
     policyReports: () => service.policyReports.all(),
     analyses: () => service.analyses.all(),
     setSettings: (settings: Readonly<Record<string, boolean>>) => service.setSettings(settings),
+    setCredentials: (text: string) => service.setCredentials(text),
     setPolicy: (policy: SandboxPolicy | string): Result<number, string> => {
       const read = typeof policy === 'string' ? policyFromYaml(policy) : ok(policy);
       return read.ok ? ok(service.setPolicy(read.value).version) : err(read.error);

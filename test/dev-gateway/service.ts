@@ -3,6 +3,7 @@ import { Metadata, type ServerDuplexStream, type ServiceError, status } from '@g
 import { EffectiveSetting, PolicySource } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import {
   type GatewayMessage,
+  GetSandboxProviderEnvironmentResponse,
   type OpenShellDefinition,
   PolicyStatus,
   type PushSandboxLogsRequest,
@@ -14,6 +15,7 @@ import {
 } from '../../proto/generated/openshell/v1/openshell.ts';
 import { readAnalysis } from './analysis.ts';
 import type { Implementation } from './grpc.ts';
+import { readProviders } from './providers.ts';
 import {
   type AnalysisView,
   type ExitView,
@@ -65,6 +67,7 @@ export class GatewayService {
   readonly #activeInstance = new Map<string, string>();
   #revision: PolicyRevision = policyRevision(undefined, 0);
   #settings: Readonly<Record<string, boolean>> = {};
+  #providers = GetSandboxProviderEnvironmentResponse.fromPartial({});
   #fault: Fault | undefined;
   #rejection: string | undefined;
 
@@ -91,8 +94,18 @@ export class GatewayService {
     this.#options.onEvent(`settings: ${this.#settingsText()}`);
   }
 
+  /** Makes these the credentials of every sandbox; see providers.ts. */
+  setCredentials(text: string): void {
+    this.#providers = readProviders(text, this.#providers.providerEnvRevision + 1n);
+    const { policy, version } = this.#revision;
+    this.#revision = policyRevision(policy, version, this.#settingsText());
+    this.#options.onEvent(`credentials set, revision ${this.#providers.providerEnvRevision}`);
+  }
+
   #settingsText(): string {
-    return Object.keys(this.#settings).length === 0 ? '' : JSON.stringify(this.#settings);
+    const { providerEnvRevision } = this.#providers;
+    const settings = Object.keys(this.#settings).length === 0 ? '' : JSON.stringify(this.#settings);
+    return providerEnvRevision === 0n ? settings : `${settings} ${providerEnvRevision}`;
   }
 
   /** Ended sessions first, then the live ones; at most the last 100 ended. */
@@ -132,7 +145,7 @@ export class GatewayService {
             configRevision,
             policySource: PolicySource.POLICY_SOURCE_SANDBOX,
             globalPolicyVersion: 0,
-            providerEnvRevision: 0n,
+            providerEnvRevision: this.#providers.providerEnvRevision,
             supervisorMiddlewareServices: [],
             workspace: 'dev',
             policyValidationFailureMode: 'fail_closed',
@@ -174,6 +187,16 @@ export class GatewayService {
             rejectionReasons: [...view.rejections],
             acceptedChunkIds: view.proposals.map(() => randomUUID()),
           };
+        }),
+      getSandboxProviderEnvironment: (call, callback) =>
+        answer(callback, () => {
+          this.#authorize(call.metadata, call.request.sandboxId);
+          if (!call.request.supportsStaticCredentialBindings)
+            throw failure(
+              status.FAILED_PRECONDITION,
+              'static credentials are withheld without their bindings',
+            );
+          return this.#providers;
         }),
       updateConfig: (call, callback) =>
         answer(callback, () => {

@@ -7,6 +7,7 @@ import { VirtualClock } from '../gateway/virtual-clock.ts';
 const input = {
   user: new Map<string, string>(),
   proxy: '127.0.0.1:3128',
+  provider: new Map(),
   trust: {},
   home: '/sandbox',
   tty: false,

@@ -1,5 +1,6 @@
 import type { CallerIdentity, Grant, Intent } from '../../policy/intent.ts';
 import type { RequestDecision } from '../../policy/request.ts';
+import type { CredentialStore } from '../credentials/credential-store.ts';
 import type { Field } from './fields.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -40,6 +41,8 @@ export interface ConnectionContext {
   readonly current: () => boolean;
   readonly observe: (event: RequestEvent) => void;
   readonly bodies: BodyBudget;
+  /** Undefined where the gateway has none to give. */
+  readonly credentials?: CredentialStore;
 }
 
 export type Decided = RequestDecision;

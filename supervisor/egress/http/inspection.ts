@@ -1,10 +1,20 @@
 import { Readable } from 'node:stream';
 import { decideRequest } from '../../policy/request-decision.ts';
 import { type AdmittedTarget, admitTarget } from '../../policy/target.ts';
+import { ok } from '../../result.ts';
 import { parseAuthority } from '../authority.ts';
+import type { CredentialFault } from '../credentials/credential-store.ts';
 import { bodyNeed, readWhole } from './body-facts.ts';
 import type { ClientExchange } from './client-exchange.ts';
 import type { ConnectionContext, LocalAnswer, RequestEvent } from './connection-context.ts';
+import {
+  bodyWithCredentials,
+  credentialAnswer,
+  guarded,
+  headWithCredentials,
+  MAX_REWRITTEN_BYTES,
+  rewritesBody,
+} from './credentials.ts';
 import { authorityMismatch, denialAnswer } from './denial.ts';
 import { endToEnd, type Field } from './fields.ts';
 import type { UpstreamRequest } from './upstream.ts';
@@ -136,11 +146,11 @@ function namesPlace(authority: string | undefined, { intent, scheme }: Connectio
 export async function inspectExchange(client: ClientExchange, context: ConnectionContext): Promise<void> {
   const admitted = await admitRequest(client, context);
   if (admitted === undefined) return;
-  const { target, fields, whole } = admitted;
+  const { target } = admitted;
+  const request = await outgoing(client, context, admitted);
+  if (request === undefined) return;
   let ended = false;
-  const exchange = context.upstream.send(outgoing(client, context, target, fields, whole), () =>
-    client.sayContinue(),
-  );
+  const exchange = context.upstream.send(request, () => client.sayContinue());
   client.onClose(() => {
     ended = true;
     exchange.abort();
@@ -172,30 +182,67 @@ export async function inspectExchange(client: ClientExchange, context: Connectio
   }
 }
 
-function outgoing(
+/** The request as it goes out, with its credentials; undefined when the client has been answered instead. */
+async function outgoing(
   client: ClientExchange,
   context: ConnectionContext,
-  target: AdmittedTarget,
-  fields: readonly Field[],
-  whole: Buffer | undefined,
-): UpstreamRequest {
+  { target, fields, whole: read }: Admitted,
+): Promise<UpstreamRequest | undefined> {
   const { framing } = client;
-  // A body that has been read needs no permission any more; and what was chunked has a length now.
+  const hasBody = framing.kind === 'length' || framing.kind === 'chunked';
+  const rewrite = rewritesBody(context, target.endpoint?.options, fields);
+  let whole = read;
+  if (whole === undefined && hasBody && rewrite) {
+    whole = await readBody(client, context, MAX_REWRITTEN_BYTES);
+    if (whole === undefined) return undefined;
+  }
+  const head = headWithCredentials(context, target, fields);
   const body =
-    whole !== undefined
-      ? { stream: Readable.from([whole], { objectMode: false }), bytes: whole.length }
-      : framing.kind === 'none' || framing.kind === 'ambiguous'
-        ? undefined
-        : { stream: client.body, bytes: framing.kind === 'length' ? framing.bytes : undefined };
+    whole === undefined ? ok(undefined) : bodyWithCredentials(context, whole, target.path, rewrite);
+  const fault = head.ok ? (body.ok ? undefined : body.error) : head.error;
+  if (!head.ok || !body.ok) {
+    if (fault !== undefined) refuseCredential(client, context, target.path, fault);
+    return undefined;
+  }
+  const { path, rawQuery, fields: sent } = head.value;
   return {
     method: client.method,
-    target: target.rawQuery === undefined ? target.path : `${target.path}?${target.rawQuery}`,
+    target: rawQuery === undefined ? path : `${path}?${rawQuery}`,
     authority: authorityOf(context),
-    fields,
-    body,
-    expectsContinue: client.expectsContinue && whole === undefined,
+    fields: sent,
+    body: bodyOf(client, context, body.value, hasBody),
+    // A body that has been read needs no permission any more.
+    expectsContinue: client.expectsContinue && body.value === undefined,
     upgrade: undefined,
   };
+}
+
+/** What was read has a length now, whatever it had before; the rest streams through. */
+function bodyOf(
+  client: ClientExchange,
+  { credentials }: ConnectionContext,
+  whole: Buffer | undefined,
+  hasBody: boolean,
+): UpstreamRequest['body'] {
+  if (whole !== undefined)
+    return { stream: Readable.from([whole], { objectMode: false }), bytes: whole.length };
+  if (!hasBody) return undefined;
+  const bytes = client.framing.kind === 'length' ? client.framing.bytes : undefined;
+  return { stream: guarded(credentials, client.body, () => client.abort()), bytes };
+}
+
+/** Tells a client that a credential cannot be used for its request. */
+export function refuseCredential(
+  client: ClientExchange,
+  context: ConnectionContext,
+  path: string,
+  fault: CredentialFault,
+): void {
+  const told = credentialAnswer(fault, context);
+  const { policy } = context.grant;
+  const reason = String(told.body['message']);
+  context.observe({ outcome: 'denied', method: client.method, path, policy, rule: undefined, reason });
+  answer(client, told);
 }
 
 /** What Host and :authority say upstream: the place that was decided on, never what the client wrote. */

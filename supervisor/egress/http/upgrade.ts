@@ -20,9 +20,10 @@ import {
 } from '../protocols/websocket-messages.ts';
 import { type ClientExchange, http1Exchange } from './client-exchange.ts';
 import type { ConnectionContext, RequestEvent } from './connection-context.ts';
+import { bodyWithCredentials, headWithCredentials } from './credentials.ts';
 import { denialAnswer } from './denial.ts';
 import type { Field } from './fields.ts';
-import { admitRequest, answer, authorityOf } from './inspection.ts';
+import { admitRequest, answer, authorityOf, refuseCredential } from './inspection.ts';
 
 /** Endpoints whose requests are judged one by one, of which a connection of another protocol has none. */
 const WITHOUT_UPGRADE: ReadonlySet<string> = new Set(['graphql', 'json-rpc', 'mcp']);
@@ -59,11 +60,14 @@ export async function handleUpgrade(
     return answer(client, denialAnswer(decision, where, context.intent, context.identity));
   }
   const inspected = protocol === 'websocket';
-  const fields = inspected ? readableOffer(admitted.fields) : admitted.fields;
+  const rewritten = headWithCredentials(context, target, admitted.fields);
+  if (!rewritten.ok) return refuseCredential(client, context, target.path, rewritten.error);
+  const { path, rawQuery } = rewritten.value;
+  const fields = inspected ? readableOffer(rewritten.value.fields) : rewritten.value.fields;
   const exchange = context.upstream.send(
     {
       method: 'GET',
-      target: target.rawQuery === undefined ? target.path : `${target.path}?${target.rawQuery}`,
+      target: rawQuery === undefined ? path : `${path}?${rawQuery}`,
       authority: authorityOf(context),
       fields,
       body: undefined,
@@ -123,12 +127,15 @@ function relayInspected(
       return { kind: 'close', code: CLOSE.reload, reason: 'the policy was replaced; connect again' };
     if (!isText) {
       if (endpoint.graphqlMessages) return refused('a binary message cannot be inspected');
-      return { kind: 'pass', data };
+      // A placeholder in it could not be told from other bytes, so none may be where credentials travel.
+      return boundHere
+        ? refused('a binary message cannot be looked through for credentials')
+        : { kind: 'pass', data };
     }
     const body = endpoint.graphqlMessages
       ? graphqlMessage(data.toString('utf8'))
       : ({ kind: 'none' } as const);
-    if (body === undefined) return { kind: 'pass', data };
+    if (body === undefined) return withCredentials(data);
     const decision = decideRequest(grant, { method: 'WEBSOCKET_TEXT', path, query, body });
     const outcome = decision.kind === 'deny' ? 'denied' : decision.kind === 'audit' ? 'audited' : 'allowed';
     observe({
@@ -141,7 +148,23 @@ function relayInspected(
     });
     return decision.kind === 'deny'
       ? { kind: 'close', code: CLOSE.policy, reason: decision.reason }
-      : { kind: 'pass', data };
+      : withCredentials(data);
+  };
+  const boundHere = context.credentials?.isBound(context.intent.host, context.intent.port) === true;
+  const withCredentials = (data: Buffer): MessageVerdict => {
+    const rewrite = endpoint.options.websocketCredentialRewrite;
+    const sent = bodyWithCredentials(context, data, path, rewrite);
+    if (sent.ok) return { kind: 'pass', data: sent.value };
+    const reason = `the credential ${sent.error.key} cannot be sent here`;
+    observe({
+      outcome: 'denied',
+      method: 'WEBSOCKET_TEXT',
+      path,
+      policy: endpoint.policy,
+      rule: undefined,
+      reason,
+    });
+    return { kind: 'close', code: CLOSE.policy, reason };
   };
   const refused = (reason: string): MessageVerdict => {
     observe({
