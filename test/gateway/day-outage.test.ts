@@ -24,7 +24,10 @@ const AUDITS_A_MINUTE = 60;
 class Gateway {
   readonly records = new Map<string, string>();
   /** Numbers that a gap record says are lost, by boot and class. */
-  readonly gaps = new Map<string, { readonly key: string; readonly last: number; readonly count: number }>();
+  readonly gaps = new Map<
+    string,
+    { readonly key: string; readonly first: number; readonly last: number; readonly count: number }
+  >();
   duplicates = 0;
 
   take(fields: Readonly<Record<string, string>>, message: string): void {
@@ -32,7 +35,7 @@ class Gateway {
     if (fields['openshell.sequence'] === undefined) {
       const [first, last, count] = [fields['first'], fields['last'], fields['count']].map(Number);
       if (first === undefined || last === undefined || count === undefined) throw new Error(message);
-      this.gaps.set(`${key} ${first}`, { key, last, count });
+      this.gaps.set(`${key} ${first}`, { key, first, last, count });
       return;
     }
     const name = `${key} ${fields['openshell.sequence']}`;
@@ -138,6 +141,13 @@ test('a day without a gateway: every record arrives once after de-duplication, o
     const lost = gaps.reduce((sum, { count }) => sum + count, 0);
     const end = [...sequences, ...gaps.map(({ last }) => last)].reduce((most, one) => Math.max(most, one), 0);
     expect({ key, all: sequences.length + lost }).toEqual({ key, all: end });
+    // A gap counts what is missing within it, and nothing that has arrived.
+    const arrived = new Set(sequences);
+    for (const { first, last, count } of gaps) {
+      let missing = 0;
+      for (let sequence = first; sequence <= last; sequence += 1) if (!arrived.has(sequence)) missing += 1;
+      expect({ key, first, missing }).toEqual({ key, first, missing: count });
+    }
     if (key.endsWith('audit')) {
       expect(gaps).toEqual([]);
       total.audit += end;

@@ -168,7 +168,9 @@ function readCredentials(
   for (const [key, value] of Object.entries(environment)) {
     const binding = Object.hasOwn(bindings, key) ? bindings[key] : undefined;
     if ((binding !== undefined) === plain.has(key))
-      return err(`${key.slice(0, 100)} is ${binding === undefined ? 'neither' : 'both'} bound and no secret`);
+      return err(
+        `${key.slice(0, 100)} is ${binding === undefined ? 'neither bound nor' : 'both bound and'} no secret`,
+      );
     if (isAmbiguousKey(key)) continue;
     const bound = binding === undefined ? ok(undefined) : compileBinding(binding);
     if (!bound.ok) return err(`the binding of ${key}: ${bound.error}`);
