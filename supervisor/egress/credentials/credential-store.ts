@@ -128,6 +128,11 @@ export class CredentialStore {
     return /[\r\n\0]/.test(value) ? unavailable('its value cannot be sent') : ok(value);
   }
 
+  /** The current value of a key, for a use that names the key itself, such as signing. */
+  current(key: string, place: RequestPlace): Result<string, CredentialFault> {
+    return this.resolve({ kind: 'revision', revision: this.#current.number, key }, place);
+  }
+
   get #bindings(): readonly ((host: string, port: number) => boolean)[] {
     return [...this.#current.credentials.values()].flatMap(({ bound }) =>
       bound === undefined

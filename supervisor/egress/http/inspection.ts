@@ -17,6 +17,7 @@ import {
 } from './credentials.ts';
 import { authorityMismatch, denialAnswer } from './denial.ts';
 import { endToEnd, type Field } from './fields.ts';
+import { MAX_SIGNED_BYTES, payloadOf, signedHead } from './signing.ts';
 import type { UpstreamRequest } from './upstream.ts';
 
 /** A request that may go out. */
@@ -191,9 +192,18 @@ async function outgoing(
   const { framing } = client;
   const hasBody = framing.kind === 'length' || framing.kind === 'chunked';
   const rewrite = rewritesBody(context, target.endpoint?.options, fields);
+  const payload = payloadOf(target.endpoint?.options, fields);
+  if (payload?.kind === 'refused') {
+    refuseCredential(client, context, target.path, {
+      kind: 'unavailable',
+      key: 'AWS_SECRET_ACCESS_KEY',
+      reason: payload.reason,
+    });
+    return undefined;
+  }
   let whole = read;
-  if (whole === undefined && hasBody && rewrite) {
-    whole = await readBody(client, context, MAX_REWRITTEN_BYTES);
+  if (whole === undefined && hasBody && (rewrite || payload?.kind === 'hashed')) {
+    whole = await readBody(client, context, rewrite ? MAX_REWRITTEN_BYTES : MAX_SIGNED_BYTES);
     if (whole === undefined) return undefined;
   }
   const head = headWithCredentials(context, target, fields);
@@ -204,15 +214,34 @@ async function outgoing(
     if (fault !== undefined) refuseCredential(client, context, target.path, fault);
     return undefined;
   }
-  const { path, rawQuery, fields: sent } = head.value;
+  const authority = authorityOf(context);
+  const signed =
+    payload === undefined || target.endpoint === undefined
+      ? head
+      : signedHead(
+          context,
+          target.endpoint.options,
+          { ...head.value, method: client.method, authority },
+          target.path,
+          payload,
+          body.value,
+          Date.now(),
+        );
+  if (!signed.ok) {
+    refuseCredential(client, context, target.path, signed.error);
+    return undefined;
+  }
+  const { path, rawQuery, fields: sent } = signed.value;
+  // What is signed says nothing of an expectation, so it is met here.
+  if (payload !== undefined) client.sayContinue();
   return {
     method: client.method,
     target: rawQuery === undefined ? path : `${path}?${rawQuery}`,
-    authority: authorityOf(context),
+    authority,
     fields: sent,
     body: bodyOf(client, context, body.value, hasBody),
     // A body that has been read needs no permission any more.
-    expectsContinue: client.expectsContinue && body.value === undefined,
+    expectsContinue: client.expectsContinue && body.value === undefined && payload === undefined,
     upgrade: undefined,
   };
 }
