@@ -21,7 +21,7 @@ import { connectTls } from './tls/upstream.ts';
 export interface Interception {
   readonly authority: CertificateAuthority;
   /** What upstream servers are verified against. */
-  readonly trust: SecureContext;
+  readonly trust: () => SecureContext;
 }
 
 export interface TunnelOptions {
@@ -173,7 +173,7 @@ export class Tunnels {
       const ready = first;
       first = undefined;
       const dialled = ready !== undefined && !ready.destroyed ? ok(ready) : await granted.redial();
-      return dialled.ok ? connectTls(dialled.value, host, interception.trust, protocols) : dialled;
+      return dialled.ok ? connectTls(dialled.value, host, interception.trust(), protocols) : dialled;
     };
     const upstream = await openUpstream(open, concurrent);
     // The client's handshake is done: it can be told in its own words.

@@ -4,12 +4,20 @@ import { err, ok, type Result } from '../../result.ts';
 
 const HANDSHAKE_MS = 10_000;
 
-/** What upstream servers are verified against: the roots that Node brings, and the operator's. Never the image's. */
-export function upstreamTrust(operatorRoots: string | undefined): SecureContext {
-  return createSecureContext({
-    ca: [...rootCertificates, ...(operatorRoots === undefined ? [] : [operatorRoots])],
-    minVersion: 'TLSv1.2',
-  });
+/**
+ * What upstream servers are verified against: the roots that Node brings, and the operator's. Never the image's. Made
+ * when it is first needed, because 150 roots take some megabytes.
+ */
+export function upstreamTrust(operatorRoots: string | undefined): () => SecureContext {
+  let made: SecureContext | undefined;
+  return () => {
+    made ??= createSecureContext({
+      // Without a list of its own a context takes Node's roots, which all contexts share.
+      ...(operatorRoots === undefined ? {} : { ca: [...rootCertificates, operatorRoots] }),
+      minVersion: 'TLSv1.2',
+    });
+    return made;
+  };
 }
 
 /**
