@@ -14,6 +14,14 @@ export type PolicySource =
   | { readonly kind: 'gateway' }
   | { readonly kind: 'default' };
 
+export interface ConfiguredProxy {
+  readonly host: string;
+  readonly port: number;
+  readonly authFile: string | undefined;
+  readonly byHostname: boolean;
+  readonly noProxy: string;
+}
+
 export type ConfiguredToken =
   | { readonly kind: 'env'; readonly value: Secret }
   | { readonly kind: 'file'; readonly path: string }
@@ -62,6 +70,8 @@ export interface Config {
   readonly upstreamDns: readonly string[];
   /** More roots that upstream servers may be verified against, in PEM. */
   readonly upstreamCaFile: string | undefined;
+  /** The site's proxy; its credentials are read from their file at the start. */
+  readonly upstreamProxy: ConfiguredProxy | undefined;
   /** Whether the workload may connect to no port but the supervisor's. */
   readonly strictLoopback: boolean;
   /** Upper bound for Landlock's ABI; what the kernel has when absent. */
@@ -87,7 +97,7 @@ export type Command =
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Flags that change what is enforced or reachable and that this version cannot honour: refused. */
-const UNSUPPORTED = ['upstream-proxy', 'upstream-proxy-auth-file', 'inference-routes'] as const;
+const UNSUPPORTED = ['inference-routes'] as const;
 
 /** Reads the command line and the environment (contract.md, 4.2 to 4.4). Flags win over variables. */
 export function parseCommandLine(argv: readonly string[], env: Environment): Result<Command, Fault> {
@@ -208,6 +218,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         }),
         upstreamDns: readNameServers(get('upstream-dns')),
         upstreamCaFile: get('upstream-ca-file'),
+        upstreamProxy: readUpstreamProxy(get, values),
         strictLoopback: values['strict-loopback'] === true,
         maxProcesses: bound('max-processes', 16, 4_194_304),
         maxOpenFiles: bound('max-open-files', 64, 1_048_576),
@@ -344,6 +355,35 @@ function readFormat(value: string | undefined): LogFormat {
   if (value === undefined || value === 'json') return 'json';
   if (value === 'pretty') return 'pretty';
   throw usage(`--log-format must be json or pretty, is "${value}"`);
+}
+
+/** `http://host:port`, and what belongs to it (contract.md, 8.6): alone none of the others has a meaning. */
+function readUpstreamProxy(get: Get, values: Values): ConfiguredProxy | undefined {
+  const text = get('upstream-proxy');
+  const authFile = get('upstream-proxy-auth-file');
+  const insecure = values['upstream-proxy-auth-allow-insecure'] === true;
+  const byHostname = values['upstream-proxy-connect-by-hostname'] === true;
+  if (text === undefined) {
+    if (authFile !== undefined || insecure || byHostname || get('upstream-no-proxy') !== undefined)
+      throw usage('the --upstream-… flags of a proxy need --upstream-proxy');
+    return undefined;
+  }
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const bare = url?.pathname === '/' && url.search === '' && url.hash === '';
+  if (url?.protocol !== 'http:' || url.port === '' || !bare || url.username !== '' || url.password !== '')
+    throw usage('--upstream-proxy must be http://host:port, without a path and without credentials');
+  if (authFile !== undefined && !insecure)
+    throw usage(
+      '--upstream-proxy-auth-file sends a password over plain HTTP: accept that with --upstream-proxy-auth-allow-insecure',
+    );
+  const noProxy = get('upstream-no-proxy') ?? '';
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: Number(url.port),
+    authFile,
+    byHostname,
+    noProxy,
+  };
 }
 
 function readOfflineAction(value = 'quarantine'): OfflineAction {

@@ -23,6 +23,7 @@ export function confinementInput(
   const secrets = [
     token.kind === 'file' || token.kind === 'kubernetes' ? token.path : undefined,
     tls.key,
+    config.upstreamProxy?.authFile,
     // Its whole directory is hidden, as a secret's is.
     config.stateDir === undefined ? undefined : join(config.stateDir, 'records.db'),
   ].filter((path): path is string => path?.startsWith('/') === true);

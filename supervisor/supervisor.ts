@@ -12,7 +12,7 @@ import {
 import { createMemoryBuffer, DEFAULT_MAX_BYTES } from './buffer/memory-buffer.ts';
 import type { RecordBuffer } from './buffer/record-buffer.ts';
 import { systemClock } from './clock.ts';
-import { type Config, readTextFile } from './config.ts';
+import { type Config, type ConfiguredProxy, readTextFile } from './config.ts';
 import { type Anchor, startAnchor } from './confinement/anchor.ts';
 import { isKeptOut } from './confinement/kept-out.ts';
 import { makeMissingPaths } from './confinement/missing-paths.ts';
@@ -37,6 +37,7 @@ import {
 } from './egress/tls/trust-files.ts';
 import { upstreamTrust } from './egress/tls/upstream.ts';
 import type { Interception } from './egress/tunnels.ts';
+import { parseNoProxy, type UpstreamProxy } from './egress/upstream-proxy.ts';
 import { type EgressAdapters, startEgressAdapters } from './egress-adapters.ts';
 import { reportEgress } from './egress-report.ts';
 import { Ending } from './ending.ts';
@@ -56,12 +57,13 @@ import { createMetrics, type Metrics } from './observability/metrics.ts';
 import type { OcsfEvent } from './observability/ocsf.ts';
 import { ocsfJson } from './observability/ocsf-json.ts';
 import { RepeatLimiter } from './observability/repeat-limiter.ts';
+import { Secret } from './observability/secret.ts';
 import { OfflineGrace } from './offline-grace.ts';
 import { judgeAddress } from './policy/addresses.ts';
 import type { PolicyInForce } from './policy-in-force.ts';
 import { PolicySync } from './policy-sync.ts';
 import { readinessOf } from './readiness.ts';
-import { ok, type Result } from './result.ts';
+import { err, ok, type Result } from './result.ts';
 import { type Settings, settingsOf } from './settings.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
 import { VERSION } from './version.ts';
@@ -479,6 +481,12 @@ class Supervisor {
       denials: this.#denials,
     });
     const diag = await this.#startSocketDiag(anchor);
+    const upstreamProxy = this.#need(
+      'read the upstream proxy',
+      siteProxy(this.#config.upstreamProxy, (file) =>
+        this.#privileges.asRoot(() => readFileSync(file, 'utf8')),
+      ),
+    );
     const proxy = this.#need(
       'start the proxy',
       await startExplicitProxy({
@@ -498,6 +506,7 @@ class Supervisor {
         judgeAddress,
         generation: () => policy.generation,
         resolve: this.#resolve,
+        ...(upstreamProxy === undefined ? {} : { upstreamProxy }),
         ...(this.#interception === undefined ? {} : { interception: this.#interception }),
         ...(this.#link === undefined ? {} : { credentials: this.#credentials }),
         observe,
@@ -643,6 +652,37 @@ function effectiveIds(): EffectiveIds {
 
 function operatorRoots(path: string | undefined): Result<string | undefined, Fault> {
   return path === undefined ? ok(undefined) : readTextFile(path, '--upstream-ca-file');
+}
+
+/** Fails when the list of exceptions or the file of credentials is none. */
+function siteProxy(
+  configured: ConfiguredProxy | undefined,
+  read: (file: string) => string,
+): Result<UpstreamProxy | undefined, Fault> {
+  if (configured === undefined) return ok(undefined);
+  const { host, port, authFile, byHostname, noProxy } = configured;
+  const bypass = parseNoProxy(noProxy);
+  if (!bypass.ok)
+    return err(
+      new Fault('usage', `--upstream-no-proxy has an entry that is none: "${bypass.error.slice(0, 100)}"`),
+    );
+  if (authFile === undefined)
+    return ok({ host, port, credentials: undefined, byHostname, bypass: bypass.value });
+  try {
+    const text = read(authFile).trim();
+    if (!/^[^:\s][^:]*:[^\r\n]+$/.test(text))
+      return err(
+        new Fault(
+          'credentials',
+          `${authFile}, which --upstream-proxy-auth-file names, does not hold user:password`,
+        ),
+      );
+    return ok({ host, port, credentials: new Secret(text), byHostname, bypass: bypass.value });
+  } catch (cause) {
+    return err(
+      new Fault('credentials', `cannot read ${authFile}, which --upstream-proxy-auth-file names`, { cause }),
+    );
+  }
 }
 
 function canonical(path: string): string {

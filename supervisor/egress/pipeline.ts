@@ -2,11 +2,12 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { CallerIdentity, Decision, Grant, Intent } from '../policy/intent.ts';
 import { err, ok, type Result } from '../result.ts';
-import { dial, type JudgeAddress, planDestination } from './destination.ts';
+import { type DestinationFailure, dial, type JudgeAddress, planDestination } from './destination.ts';
 import { type DenialStage, type EgressObserver, stageOf } from './events.ts';
 import type { CallerIdentification } from './identity/caller.ts';
 import type { Resolve } from './resolver.ts';
 import type { ProxyAnswer } from './responses.ts';
+import { dialByProxy, type UpstreamProxy } from './upstream-proxy.ts';
 
 export interface PipelineOptions {
   readonly clock: Clock;
@@ -18,6 +19,8 @@ export interface PipelineOptions {
   /** The generation now in force; a grant of an older one is not dialled. */
   readonly generation: () => number;
   readonly resolve: Resolve;
+  /** The site's way out, where it has one. */
+  readonly upstreamProxy?: UpstreamProxy;
   readonly observe: EgressObserver;
 }
 
@@ -68,15 +71,13 @@ export class EgressPipeline {
         stageOf(intent.via),
         identity,
         decision.policy,
-        'credentials travel to this endpoint, and tls: skip lets nobody look at them; use allow_uninspected_credentials to accept that',
+        'credentials travel to this endpoint, and nobody could look at them: give it a protocol and leave tls: skip out, or accept it with allow_uninspected_credentials',
         'uninspected_credentials',
       );
-    const planned = await planDestination(
-      intent.host,
-      intent.port,
-      decision.destination,
-      resolve,
-      judgeAddress,
+    const planned = this.#excused(
+      intent,
+      decision,
+      await planDestination(intent.host, intent.port, decision.destination, resolve, judgeAddress),
     );
     if (!planned.ok) {
       if (planned.error.kind === 'refused')
@@ -90,7 +91,7 @@ export class EgressPipeline {
         decision.policy,
         'the policy changed meanwhile; try again',
       );
-    const dialled = await dial(planned.value, intent.port);
+    const dialled = await this.#dial(intent, planned.value);
     if (!dialled.ok) return this.#failed(intent, identity, decision.policy, dialled.error);
     if (client.destroyed || generation() !== decision.generation) {
       dialled.value.destroy();
@@ -105,9 +106,30 @@ export class EgressPipeline {
     observe({ kind: 'opened', intent, identity, policy: decision.policy, address });
     const redial = async (): Promise<Result<Socket, string>> =>
       generation() === decision.generation
-        ? dial(planned.value, intent.port)
+        ? this.#dial(intent, planned.value)
         : err('the policy changed meanwhile');
     return ok({ intent, identity, grant: decision, upstream: dialled.value, redial });
+  }
+
+  /** Plain requests never take the site's proxy (contract.md, 8.6). */
+  #dial({ host, port, via }: Intent, addresses: readonly string[]): Promise<Result<Socket, string>> {
+    const { upstreamProxy } = this.#options;
+    return upstreamProxy === undefined || via === 'forward'
+      ? dial(addresses, port)
+      : dialByProxy(upstreamProxy, host, port, addresses);
+  }
+
+  /** A name that only the site's proxy can resolve may be left to it, when the policy trusts the name whatever its addresses. */
+  #excused(
+    { via }: Intent,
+    { destination }: Grant,
+    planned: Result<readonly string[], DestinationFailure>,
+  ): Result<readonly string[], DestinationFailure> {
+    const { upstreamProxy } = this.#options;
+    const unresolved = !planned.ok && planned.error.kind === 'unresolved';
+    const trusted =
+      upstreamProxy?.byHostname === true && via !== 'forward' && destination.kind === 'exact-host';
+    return unresolved && trusted ? ok([]) : planned;
   }
 
   #failed(

@@ -35,7 +35,15 @@ describe('the command line', () => {
     [['--health-port', '70000'], /^--health-port must be a number from 1 to 65535, is "70000"$/],
     [['--mode', 'network'], /^--mode network does not exist here/],
     [['--policy-rules', '/x.rego'], /^--policy-rules needs --policy-data$/],
-    [['--upstream-proxy', 'http://p:1'], /^--upstream-proxy is not supported by this version/],
+    [['--upstream-proxy', 'https://p:1'], /^--upstream-proxy must be http:\/\/host:port/],
+    [['--upstream-proxy', 'http://p'], /^--upstream-proxy must be http:\/\/host:port/],
+    [['--upstream-proxy', 'http://u:p@p:1'], /^--upstream-proxy must be http:\/\/host:port/],
+    [['--upstream-no-proxy', 'a'], /need --upstream-proxy$/],
+    [['--upstream-proxy-connect-by-hostname'], /need --upstream-proxy$/],
+    [
+      ['--upstream-proxy', 'http://p:1', '--upstream-proxy-auth-file', '/x'],
+      /accept that with --upstream-proxy-auth-allow-insecure$/,
+    ],
     [['--log-format', 'xml'], /^--log-format must be json or pretty/],
     [['doctor', 'now'], /^doctor takes no argument now$/],
   ])('refuses %j with code 64 and one sentence', (argv, message) => {
@@ -52,16 +60,14 @@ describe('the command line', () => {
       'proxy-gid',
       'sidecar-state-dir',
       'sidecar-tls-dir',
-      'upstream-no-proxy',
     ])
       expect(fault([`--${name}`, '1', '--', 'true'])).toBeUndefined();
-    for (const name of [
-      'interactive',
-      'health-check',
-      'upstream-proxy-auth-allow-insecure',
-      'upstream-proxy-connect-by-hostname',
-    ])
+    for (const name of ['interactive', 'health-check'])
       expect(fault([`--${name}`, '--', 'true'])).toBeUndefined();
+    const proxy = ['--upstream-proxy', 'http://proxy.corp.test:3128'];
+    expect(fault([...proxy, '--upstream-no-proxy', 'a,b', '--', 'true'])).toBeUndefined();
+    const more = ['--upstream-proxy-auth-file', '/x', '--upstream-proxy-auth-allow-insecure'];
+    expect(fault([...proxy, ...more, '--upstream-proxy-connect-by-hostname', '--', 'true'])).toBeUndefined();
   });
 
   test('suggests the nearest word, by Levenshtein’s distance', () => {
