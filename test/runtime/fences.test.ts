@@ -149,7 +149,7 @@ for (const place of PLACES) {
         ...place.options,
       });
       sandbox.child.stdin?.end('a\u0000b\r\n\u00e9\n');
-      await expect.poll(() => sandbox.printed().stderr, { timeout: 30_000 }).toContain('err');
+      await expect.poll(() => sandbox.printed().stderr, { timeout: timeout * 0.7 }).toContain('err');
       sandbox.signal('SIGTERM');
       // The shell may say that the signal ended its sleep as well.
       expect(await sandbox.ended).toEqual({
@@ -170,7 +170,7 @@ for (const place of PLACES) {
           command: ['/bin/sh', '-c', 'echo up; while :; do sleep 0.1; done'],
           ...place.options,
         });
-        await expect.poll(() => sandbox.printed().stdout, { timeout: 30_000 }).toContain('up');
+        await expect.poll(() => sandbox.printed().stdout, { timeout: timeout * 0.7 }).toContain('up');
         const { supervisor, all } = await processesOf(sandbox);
         process.kill(supervisor, 'SIGKILL');
         const { code, stderr } = await sandbox.ended;
@@ -192,7 +192,7 @@ for (const place of PLACES) {
           command: ['/bin/sh', '-c', 'echo up; while :; do sleep 0.1; done'],
           ...place.options,
         });
-        await expect.poll(() => sandbox.printed().stdout, { timeout: 30_000 }).toContain('up');
+        await expect.poll(() => sandbox.printed().stdout, { timeout: timeout * 0.7 }).toContain('up');
         const { anchor, all } = await processesOf(sandbox);
         process.kill(anchor, 'SIGKILL');
         const { code, stderr } = await sandbox.ended;
