@@ -1,15 +1,18 @@
 import {
   chmodSync,
-  existsSync,
+  closeSync,
+  constants,
+  fstatSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
-  readFileSync,
+  openSync,
+  readSync,
   rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import { err, ok, type Result } from '../../result.ts';
 
@@ -66,13 +69,22 @@ export function writeTrustFiles(
 /** A place that ends in a slash is one where others may write too: there the name is one that nobody could foresee. */
 function makeDirectory(place: string): string {
   if (!place.endsWith('/')) {
-    mkdirSync(place, { recursive: true, mode: 0o755 });
+    // Not recursively: Node never comes back from that below a directory where none can be made, such as /proc.
+    for (const path of [dirname(place), place]) makeUnlessThere(path);
     if (!lstatSync(place).isDirectory()) throw new Error('it is no directory');
     return place;
   }
   const directory = mkdtempSync(`${place}.openshell-tls-`);
   chmodSync(directory, 0o755);
   return directory;
+}
+
+function makeUnlessThere(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o755 });
+  } catch (cause) {
+    if (!(cause instanceof Error && 'code' in cause && cause.code === 'EEXIST')) throw cause;
+  }
 }
 
 /** Never through a link that somebody left there. */
@@ -91,16 +103,42 @@ export function removeTrustFiles({ directory, ca, bundle }: TrustFiles): void {
   }
 }
 
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{1,65536}?-----END CERTIFICATE-----/g;
+
+/** The image's certificates and nothing else of its file: who made the image may have linked it to what we alone read. */
 function imageRoots(bundles: readonly string[]): string {
-  for (const path of bundles)
-    try {
-      if (!existsSync(path)) continue;
-      const text = readFileSync(path, 'utf8');
-      if (text.length <= MAX_BUNDLE_BYTES && text.includes('-----BEGIN CERTIFICATE-----')) return text;
-    } catch {
-      // not readable: the next
-    }
+  for (const path of bundles) {
+    const certificates = readBounded(path)?.match(CERTIFICATE);
+    if (certificates) return certificates.join('\n');
+  }
   return rootCertificates.join('\n');
+}
+
+/** A regular file of a bounded size; a pipe or a device in its place would keep the supervisor from starting. */
+function readBounded(path: string): string | undefined {
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch {
+    return undefined; // not there, or not readable: the next
+  }
+  try {
+    const stat = fstatSync(descriptor);
+    const { size } = stat;
+    if (!stat.isFile() || size > MAX_BUNDLE_BYTES) return undefined;
+    const bytes = Buffer.alloc(size);
+    let filled = 0;
+    while (filled < size) {
+      const read = readSync(descriptor, bytes, filled, size - filled, filled);
+      if (read === 0) break;
+      filled += read;
+    }
+    return bytes.toString('utf8', 0, filled);
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** Variables by which common clients find the files: OpenSSL, Go, Rust, curl, git, Python, pip, Node, Deno, AWS. */
