@@ -155,8 +155,7 @@ function http1Upstream(first: Socket, open: OpenConnection, maxSockets: number):
     outgoing.on('error', () => undefined);
     if (message.body === undefined) outgoing.end();
     else {
-      message.body.stream.once('error', () => outgoing.destroy());
-      message.body.stream.once('aborted', () => outgoing.destroy());
+      onBrokenOff(message.body.stream, () => outgoing.destroy());
       message.body.stream.pipe(outgoing);
     }
     return {
@@ -205,6 +204,14 @@ function responseOf(incoming: IncomingMessage): UpstreamResponse {
     body: incoming,
     trailers: () => endToEnd(incoming.rawTrailers, undefined),
   };
+}
+
+/** A body that closes without its end was given up, whatever kind of stream brings it. */
+function onBrokenOff(body: Readable, then: () => void): void {
+  body.once('error', then);
+  body.once('close', () => {
+    if (!body.readableEnded) then();
+  });
 }
 
 /** Methods that say nothing about a body when they have none (RFC 9110, 8.6). */
@@ -325,8 +332,7 @@ function sendByHttp2(
     });
   });
   if (message.body !== undefined) {
-    message.body.stream.once('error', () => stream.close(8));
-    message.body.stream.once('aborted', () => stream.close(8));
+    onBrokenOff(message.body.stream, () => stream.close(8));
     message.body.stream.pipe(stream);
   }
   // 8 is CANCEL (RFC 9113, 7).
