@@ -66,6 +66,15 @@ export class EgressPipeline {
     const decision = authorize(intent, identity);
     if (decision.kind === 'deny')
       return denied(stageOf(intent.via), identity, decision.policy, decision.reason);
+    const required = decision.middlewares.find(({ config }) => config.onError !== 'fail_open');
+    if (required !== undefined)
+      return denied(
+        stageOf(intent.via),
+        identity,
+        decision.policy,
+        `requests to this host must pass the middleware ${required.config.name}, which this version cannot ask; on_error: fail_open lets them pass without it`,
+        'middleware_required',
+      );
     if (decision.credentials === 'refuse')
       return denied(
         stageOf(intent.via),

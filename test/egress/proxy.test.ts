@@ -70,6 +70,21 @@ describe('CONNECT', () => {
     }
   });
 
+  test.each([
+    ['fail_closed', /^HTTP\/1\.1 403[^{]*\{"error":"middleware_required"/],
+    ['fail_open', /^HTTP\/1\.1 200 /],
+  ])('a middleware that cannot be asked and is %s decides', async (onError, expected) => {
+    const upstream = await upstreamWith((socket) => socket.end());
+    const middlewares = [{ config: { name: 'scan', onError }, matches: () => true }];
+    const { proxy } = await proxyWith({
+      authorize: () => ({ ...allow(), middlewares }) as unknown as ReturnType<typeof allow>,
+    });
+    const { text } = await exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`, {
+      end: true,
+    });
+    expect(text).toMatch(expected);
+  });
+
   test('denies everything before the main process runs', async () => {
     const { proxy } = await proxyWith({ mainPid: () => undefined });
     const { text } = await exchange(proxy.port, 'CONNECT a.test:443 HTTP/1.1\r\n\r\n');
