@@ -87,6 +87,11 @@ export async function admitRequest(
   if (need.kind === 'whole') {
     const read = await readBody(client, context, need.maxBytes);
     if (read === undefined) return undefined;
+    // The policy may have been replaced while the body came.
+    if (!context.current()) {
+      client.abort();
+      return undefined;
+    }
     whole = read;
     facts = need.facts(read);
   }
