@@ -253,6 +253,35 @@ describe('requests in a tunnel', () => {
     expect(text).toContain('late');
   });
 
+  test('are of the policy in force when the body has come that they are judged by', async () => {
+    const seen: string[] = [];
+    const { port, place, replacePolicy } = await plain(
+      (request, response) => {
+        seen.push(request.url ?? '');
+        response.end();
+      },
+      (upstream) => `version: 1
+network_policies:
+  rpc:
+    endpoints: [{ host: api.test, port: ${upstream}, protocol: json-rpc, enforcement: enforce, rules: [{ allow: { method: "*" } }] }]
+    binaries: [{ path: "/**" }]
+`,
+    );
+    const body = '{"jsonrpc":"2.0","id":1,"method":"a"}';
+    for (const replaced of [false, true]) {
+      const socket = await tunnel(port, place);
+      const head = `POST /rpc HTTP/1.1\r\nHost: ${place}\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n`;
+      const all = collect(socket, `${head}${body.slice(0, 10)}`);
+      // The head is read when the first part of the body is.
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      if (replaced) replacePolicy();
+      socket.write(body.slice(10));
+      const { text } = await all;
+      expect(text.startsWith('HTTP/1.1 200')).toBe(!replaced);
+    }
+    expect(seen).toEqual(['/rpc']);
+  });
+
   test('that are no HTTP are refused where requests must be seen', async () => {
     const { ask, events } = await plain();
     const { text } = await ask('SSH-2.0-OpenSSH_9.2\r\n');
