@@ -4,6 +4,8 @@ import { judgeAddress } from '../../supervisor/policy/addresses.ts';
 import { ok } from '../../supervisor/result.ts';
 import { allow, exchange, startProxy, startUpstream, type Upstream } from './proxy-fixture.ts';
 
+/** Callers are looked for among all processes of the machine, which takes a while on a busy one. */
+const eventually = (check: () => void) => vi.waitFor(check, { timeout: 10_000 });
 const cleanup: (() => unknown)[] = [];
 afterEach(async () => {
   for (const step of cleanup.splice(0).reverse()) await step();
@@ -36,7 +38,7 @@ describe('CONNECT', () => {
       { end: true },
     );
     expect(answer).toEqual({ text: 'HTTP/1.1 200 Connection Established\r\n\r\npong', end: 'end' });
-    await vi.waitFor(() => expect(events.map(({ kind }) => kind)).toEqual(['opened', 'closed']));
+    await eventually(() => expect(events.map(({ kind }) => kind)).toEqual(['opened', 'closed']));
     expect(events[1]).toMatchObject({ receivedBytes: 4 });
   });
 
@@ -158,7 +160,7 @@ describe('CONNECT', () => {
     const upstream = await echo();
     const { proxy } = await proxyWith();
     const ended = exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nping`);
-    await vi.waitFor(() => expect(upstream.received()).toBe('ping'));
+    await eventually(() => expect(upstream.received()).toBe('ping'));
     proxy.closeStale(2);
     expect((await ended).end).toBe('reset');
   });
@@ -168,7 +170,7 @@ describe('CONNECT', () => {
     const { proxy, events } = await proxyWith({ idleMs: 50 });
     const answer = await exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nping`);
     expect(answer).toMatchObject({ text: expect.stringContaining('pong'), end: 'reset' });
-    await vi.waitFor(() => expect(events.at(-1)).toMatchObject({ kind: 'closed' }));
+    await eventually(() => expect(events.at(-1)).toMatchObject({ kind: 'closed' }));
     expect(proxy.openConnections()).toBe(0);
   });
 
@@ -180,7 +182,7 @@ describe('CONNECT', () => {
     cleanup.push(() => socket.destroy());
     socket.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nx`);
     socket.end();
-    await vi.waitFor(() => expect(upstream.received()).toBe('x'));
+    await eventually(() => expect(upstream.received()).toBe('x'));
     let received = 0;
     for await (const chunk of socket) {
       received += (chunk as Buffer).length;
@@ -231,7 +233,7 @@ describe('plain proxying', () => {
       `GET http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n` +
       `${inner.length.toString(16)}\r\n${inner}\r\n0\r\n\r\n`;
     await exchange(proxy.port, request);
-    await vi.waitFor(() => expect(upstream.received()).toContain('smuggled'));
+    await eventually(() => expect(upstream.received()).toContain('smuggled'));
     const [head = '', rest = ''] = upstream.received().split('\r\n\r\n', 2);
     expect(head.toLowerCase()).toContain('transfer-encoding: chunked');
     expect(rest).toMatch(/^[0-9a-f]+\r\nGET \/smuggled/);
@@ -242,7 +244,7 @@ describe('plain proxying', () => {
     const { proxy } = await proxyWith();
     const request = `POST http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 4\r\n\r\nbody`;
     await exchange(proxy.port, request);
-    await vi.waitFor(() => expect(upstream.received()).toMatch(/content-length: 4\r\n[\s\S]*\r\n\r\nbody$/));
+    await eventually(() => expect(upstream.received()).toMatch(/content-length: 4\r\n[\s\S]*\r\n\r\nbody$/));
   });
 
   test.each([
@@ -298,8 +300,8 @@ describe('plain proxying', () => {
     });
     const { proxy, events } = await proxyWith();
     const done = exchange(proxy.port, `GET http://a.test:${upstream.port}/ HTTP/1.1\r\nHost: a\r\n\r\n`);
-    await vi.waitFor(() => expect(events.at(0)).toMatchObject({ kind: 'opened' }));
-    await vi.waitFor(() => expect(upstream.received()).toContain('GET / '));
+    await eventually(() => expect(events.at(0)).toMatchObject({ kind: 'opened' }));
+    await eventually(() => expect(upstream.received()).toContain('GET / '));
     proxy.closeStale(2);
     upstream.connections()[0]?.end('lo');
     const { text } = await done;
@@ -365,10 +367,10 @@ describe('the listener', () => {
     const { proxy } = await proxyWith({ maxConnections: 1 });
     const first = connect(proxy.port, '127.0.0.1');
     await new Promise((resolve) => first.once('connect', resolve));
-    await vi.waitFor(() => expect(proxy.openConnections()).toBe(1));
+    await eventually(() => expect(proxy.openConnections()).toBe(1));
     expect((await exchange(proxy.port, '')).text).toMatch(/^HTTP\/1\.1 503 /);
     first.destroy();
-    await vi.waitFor(() => expect(proxy.openConnections()).toBe(0));
+    await eventually(() => expect(proxy.openConnections()).toBe(0));
     expect((await exchange(proxy.port, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).text).toMatch(
       /^HTTP\/1\.1 400 /,
     );
