@@ -11,7 +11,7 @@ const ROOT = resolve(import.meta.dirname, '..');
 
 /** Shared by all; they import nothing of the project but each other. */
 const LEAVES = ['result', 'clock', 'fault', 'version', 'generated'];
-const BASE = ['policy', 'buffer', 'observability'];
+const BASE = ['policy', 'buffer', 'observability', 'rpc'];
 const PARTS = ['gateway', 'egress', 'access', 'workload', 'confinement'];
 /** What the composition root is made of, a file each. */
 const ROOT_PARTS = [
@@ -45,6 +45,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   denials: ['policy', 'egress', ...LEAVES],
   observability: ['policy', 'buffer', ...LEAVES],
   policy: LEAVES,
+  rpc: LEAVES,
   buffer: LEAVES,
   result: [],
   clock: [],

@@ -1,10 +1,10 @@
 import type { Clock } from '../clock.ts';
-import type { Connection } from './rpc/connection.ts';
-import { CallError, isRefusal, STATUS } from './rpc/status.ts';
-import type { Call, CallEvents } from './rpc/stream.ts';
+import type { Connection } from '../rpc/connection.ts';
+import { CallError, isRefusal, STATUS } from '../rpc/status.ts';
+import type { Call, CallEvents } from '../rpc/stream.ts';
 
+export { codeOf, describeCallError, isRefusal, isTransient } from '../rpc/status.ts';
 export { MAX_MESSAGE_BYTES } from './dial.ts';
-export { codeOf, describeCallError, isRefusal, isTransient } from './rpc/status.ts';
 
 const SERVICE = 'openshell.v1.OpenShell';
 

@@ -1,8 +1,8 @@
 import type { Clock, Random } from '../clock.ts';
 import { Fault } from '../fault.ts';
+import { type Connection, openConnection } from '../rpc/connection.ts';
+import { CallError, describeCallError, STATUS } from '../rpc/status.ts';
 import { authorityOf, type Endpoint, type ResolveHost, resolveCandidates } from './endpoint.ts';
-import { type Connection, openConnection } from './rpc/connection.ts';
-import { CallError, describeCallError, STATUS } from './rpc/status.ts';
 import { type ReadSecret, secureContext, type TlsFiles } from './tls.ts';
 
 /** The gateway's own bound on one message (contract.md, 2.3), in bytes. */

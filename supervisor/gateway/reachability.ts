@@ -2,10 +2,10 @@ import { readFileSync } from 'node:fs';
 import { OpenShellDefinition, ServiceStatus } from '../../proto/generated/openshell/v1/openshell.ts';
 import { systemClock } from '../clock.ts';
 import { Fault } from '../fault.ts';
+import type { Connection } from '../rpc/connection.ts';
 import { describeCallError, exchange } from './channel.ts';
 import { dial } from './dial.ts';
 import { endpointOf, type ResolveHost } from './endpoint.ts';
-import type { Connection } from './rpc/connection.ts';
 import type { ReadSecret, TlsFiles } from './tls.ts';
 
 const TIMEOUT_MS = 5_000;

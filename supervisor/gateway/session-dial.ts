@@ -5,10 +5,10 @@ import {
 } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Fault } from '../fault.ts';
 import type { Result } from '../result.ts';
+import type { Connection } from '../rpc/connection.ts';
+import { CallError, STATUS } from '../rpc/status.ts';
+import type { Call } from '../rpc/stream.ts';
 import { type Channel, decode, pathOf } from './channel.ts';
-import type { Connection } from './rpc/connection.ts';
-import { CallError, STATUS } from './rpc/status.ts';
-import type { Call } from './rpc/stream.ts';
 import type { SessionStream, StreamEvents } from './session.ts';
 
 const METHOD = OpenShellDefinition.methods.connectSupervisor;

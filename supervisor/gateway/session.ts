@@ -5,9 +5,9 @@ import type {
   SupervisorMessage,
 } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Clock, Random } from '../clock.ts';
+import { CallError, codeOf, describeCallError, retryAfterOf, STATUS } from '../rpc/status.ts';
 import { Backoff } from './backoff.ts';
 import { acceptInterval, Heartbeat } from './heartbeat.ts';
-import { CallError, codeOf, describeCallError, retryAfterOf, STATUS } from './rpc/status.ts';
 
 /** A session that stands: what the gateway said when it accepted it. */
 interface Standing {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Clock, Random } from '../clock.ts';
 import { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
-import { codeOf, describeCallError, STATUS } from './rpc/status.ts';
+import { codeOf, describeCallError, STATUS } from '../rpc/status.ts';
 import type { ReadSecret } from './tls.ts';
 
 /** Where the token comes from, in the contract's order (contract.md, 3). */

@@ -9,9 +9,9 @@ import {
 import { systemClock } from '../../supervisor/clock.ts';
 import { Channel, pathOf } from '../../supervisor/gateway/channel.ts';
 import { dial } from '../../supervisor/gateway/dial.ts';
-import type { Connection } from '../../supervisor/gateway/rpc/connection.ts';
-import { STATUS } from '../../supervisor/gateway/rpc/status.ts';
 import { ok } from '../../supervisor/result.ts';
+import type { Connection } from '../../supervisor/rpc/connection.ts';
+import { STATUS } from '../../supervisor/rpc/status.ts';
 import { type DevGateway, type DevGatewayOptions, startDevGateway } from '../dev-gateway/server.ts';
 import { until } from './link-fixture.ts';
 

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { GatewayLink } from '../../supervisor/gateway/link.ts';
-import { STATUS } from '../../supervisor/gateway/rpc/status.ts';
+import { STATUS } from '../../supervisor/rpc/status.ts';
 import { type DevGateway, type DevGatewayOptions, startDevGateway } from '../dev-gateway/server.ts';
 import { type FaultProxy, startFaultProxy } from './fault-proxy.ts';
 import { linkTo, until } from './link-fixture.ts';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { GetSandboxConfigResponse } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { ConfigSync } from '../../supervisor/gateway/config-sync.ts';
-import { CallError, STATUS } from '../../supervisor/gateway/rpc/status.ts';
+import { CallError, STATUS } from '../../supervisor/rpc/status.ts';
 import { seeded } from './fleet.ts';
 import { VirtualClock } from './virtual-clock.ts';
 

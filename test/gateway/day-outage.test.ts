@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { openDiskBuffer } from '../../supervisor/buffer/disk-buffer.ts';
 import { Delivery } from '../../supervisor/gateway/delivery/delivery.ts';
-import { CallError, STATUS } from '../../supervisor/gateway/rpc/status.ts';
+import { CallError, STATUS } from '../../supervisor/rpc/status.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'day-outage-'));

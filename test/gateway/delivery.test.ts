@@ -8,7 +8,7 @@ import type { BufferRecord } from '../../supervisor/buffer/record.ts';
 import type { RecordBuffer } from '../../supervisor/buffer/record-buffer.ts';
 import { Delivery, type Manner } from '../../supervisor/gateway/delivery/delivery.ts';
 import type { Call } from '../../supervisor/gateway/delivery/wire.ts';
-import { CallError, STATUS } from '../../supervisor/gateway/rpc/status.ts';
+import { CallError, STATUS } from '../../supervisor/rpc/status.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const SANDBOX = '0f8fad5b-d9cb-469f-a165-70867728950e-0f8fad5b-d9cb-469f-a165-7086';

@@ -7,8 +7,8 @@ import { systemClock } from '../../supervisor/clock.ts';
 import { exchange, type Method } from '../../supervisor/gateway/channel.ts';
 import { dial } from '../../supervisor/gateway/dial.ts';
 import { GatewayLink } from '../../supervisor/gateway/link.ts';
-import { STATUS as status } from '../../supervisor/gateway/rpc/status.ts';
 import { ok } from '../../supervisor/result.ts';
+import { STATUS as status } from '../../supervisor/rpc/status.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
 
 const POLICY = `

@@ -1,8 +1,8 @@
 import type { GatewayMessage, SupervisorMessage } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Random } from '../../supervisor/clock.ts';
 import { shuffle } from '../../supervisor/gateway/endpoint.ts';
-import { CallError, STATUS } from '../../supervisor/gateway/rpc/status.ts';
 import { GatewaySession, type SessionStream, type StreamEvents } from '../../supervisor/gateway/session.ts';
+import { CallError, STATUS } from '../../supervisor/rpc/status.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 /** A small generator (mulberry32), so that a failing run can be repeated. */

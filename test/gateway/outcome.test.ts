@@ -3,10 +3,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HealthResponse, OpenShellDefinition } from '../../proto/generated/openshell/v1/openshell.ts';
 import { systemClock } from '../../supervisor/clock.ts';
 import { exchange } from '../../supervisor/gateway/channel.ts';
-import { type Connection, openConnection } from '../../supervisor/gateway/rpc/connection.ts';
-import { frameOf } from '../../supervisor/gateway/rpc/frames.ts';
-import { retryAfter, statusOf, statusOfHttp, statusOfReset } from '../../supervisor/gateway/rpc/outcome.ts';
-import { STATUS } from '../../supervisor/gateway/rpc/status.ts';
+import { type Connection, openConnection } from '../../supervisor/rpc/connection.ts';
+import { frameOf } from '../../supervisor/rpc/frames.ts';
+import { retryAfter, statusOf, statusOfHttp, statusOfReset } from '../../supervisor/rpc/outcome.ts';
+import { STATUS } from '../../supervisor/rpc/status.ts';
 
 const base64 = (...bytes: readonly (number | string)[]) =>
   Buffer.concat(

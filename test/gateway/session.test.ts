@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import type { GatewayMessage, SupervisorMessage } from '../../proto/generated/openshell/v1/openshell.ts';
-import { CallError, STATUS } from '../../supervisor/gateway/rpc/status.ts';
 import {
   GatewaySession,
   type SessionOptions,
   type SessionState,
   type StreamEvents,
 } from '../../supervisor/gateway/session.ts';
+import { CallError, STATUS } from '../../supervisor/rpc/status.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 interface Dialled {

@@ -8,10 +8,10 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GatewayMessage, type SupervisorMessage } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Keepalive } from '../../supervisor/gateway/dial.ts';
-import { FrameReader, frameOf } from '../../supervisor/gateway/rpc/frames.ts';
-import { retryAfter, statusOf } from '../../supervisor/gateway/rpc/outcome.ts';
-import { CallError } from '../../supervisor/gateway/rpc/status.ts';
 import { GatewaySession, type StreamEvents } from '../../supervisor/gateway/session.ts';
+import { FrameReader, frameOf } from '../../supervisor/rpc/frames.ts';
+import { retryAfter, statusOf } from '../../supervisor/rpc/outcome.ts';
+import { CallError } from '../../supervisor/rpc/status.ts';
 import { linkTo, until } from './link-fixture.ts';
 import { VirtualClock } from './virtual-clock.ts';
 

@@ -1,7 +1,7 @@
 import { entryBytes, RECORD_CLASSES, type RecordClass } from '../../buffer/record.ts';
 import type { Batch, RecordBuffer } from '../../buffer/record-buffer.ts';
 import type { Clock, Random } from '../../clock.ts';
-import { describeCallError, retryAfterOf } from '../rpc/status.ts';
+import { describeCallError, retryAfterOf } from '../../rpc/status.ts';
 import { Lane } from './lane.ts';
 import { Pace } from './pace.ts';
 import { judge } from './verdict.ts';

@@ -1,4 +1,4 @@
-import { codeOf, STATUS } from '../rpc/status.ts';
+import { codeOf, STATUS } from '../../rpc/status.ts';
 import type { Call } from './wire.ts';
 
 /**

@@ -1,5 +1,5 @@
 import { type ClientHttp2Stream, constants } from 'node:http2';
-import type { Clock } from '../../clock.ts';
+import type { Clock } from '../clock.ts';
 import { FrameReader, frameOf } from './frames.ts';
 import { statusOf, statusOfHttp, statusOfReset } from './outcome.ts';
 import { CallError, STATUS } from './status.ts';

@@ -1,7 +1,7 @@
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { checkServerIdentity, connect as connectTls, type SecureContext } from 'node:tls';
-import type { Clock } from '../../clock.ts';
+import type { Clock } from '../clock.ts';
 import { CallError, STATUS } from './status.ts';
 import { type Call, type CallEvents, callOn } from './stream.ts';
 
