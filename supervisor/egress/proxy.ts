@@ -5,6 +5,7 @@ import { err, ok, type Result } from '../result.ts';
 import { handleConnect } from './adapters/connect.ts';
 import { handleForward } from './adapters/forward.ts';
 import type { WayOut } from './adapters/way-out.ts';
+import { LocalServices } from './local-services.ts';
 import { EgressPipeline, type PipelineOptions } from './pipeline.ts';
 import { answerText } from './responses.ts';
 import { type TunnelOptions, Tunnels } from './tunnels.ts';
@@ -14,6 +15,8 @@ export interface ExplicitProxyOptions extends PipelineOptions, TunnelOptions {
   readonly port: number;
   /** Listens already, where this process cannot; else one is made on `host` and `port`. */
   readonly listener?: ListeningServer;
+  /** Hosts that the supervisor is itself; none by default. */
+  readonly local?: LocalServices;
   /** At most so many connections at once (default 1024); the next one is answered 503. */
   readonly maxConnections?: number;
 }
@@ -47,6 +50,15 @@ export async function startExplicitProxy(
   const sockets = new Set<Socket>();
   const limit = options.maxConnections ?? 1024;
   const tunnels = new Tunnels(options);
+  const local = options.local ?? new LocalServices([], undefined);
+  const wayOut: WayOut = {
+    async open(intent, client) {
+      const service = local.find(intent);
+      if (service !== undefined) return ok(local.way(service));
+      const opened = await pipeline.open(intent, client);
+      return opened.ok ? ok(tunnels.way(opened.value)) : opened;
+    },
+  };
 
   // One request a connection: what follows the first one could be meant for another pair of eyes.
   const used = new WeakSet<object>();
@@ -63,7 +75,7 @@ export async function startExplicitProxy(
       if (used.has(request.socket)) return;
       used.add(request.socket);
       const startedAt = options.clock.monotonic();
-      handleForward(request, response, pipeline, tunnels, false, (intent, totals) => {
+      handleForward(request, response, pipeline, tunnels, local, false, (intent, totals) => {
         const durationMs = Math.round(options.clock.monotonic() - startedAt);
         options.observe({ kind: 'closed', intent, ...totals, durationMs });
       }).catch(() => request.socket.destroy());
@@ -72,7 +84,7 @@ export async function startExplicitProxy(
   server.on('connect', (request, socket, head: Buffer) => {
     if (used.has(socket)) return void socket.destroy();
     used.add(socket);
-    handleConnect(request, socket as Socket, head, pipeline, tunnels).catch(() => socket.destroy());
+    handleConnect(request, socket as Socket, head, wayOut).catch(() => socket.destroy());
   });
   server.on('connection', (socket: Socket) => {
     if (sockets.size >= limit) {
@@ -116,15 +128,13 @@ export async function startExplicitProxy(
     host: options.host,
     port: address.port,
     openConnections: () => sockets.size,
-    wayOut: {
-      open: (intent, client) => pipeline.open(intent, client),
-      carry: (granted, client, head) => tunnels.carry(granted, client, head),
-    },
+    wayOut,
     closeStale: (generation) => tunnels.closeStale(generation),
     async stop() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const socket of sockets) socket.destroy();
       tunnels.close();
+      local.close();
       await closed;
     },
   });

@@ -2,11 +2,13 @@ import type { Socket } from 'node:net';
 import type { SecureContext, TLSSocket } from 'node:tls';
 import type { Clock } from '../clock.ts';
 import { ok, type Result } from '../result.ts';
+import type { Way } from './adapters/way-out.ts';
 import type { CredentialStore } from './credentials/credential-store.ts';
 import type { EgressObserver } from './events.ts';
+import { firstBytes } from './first-bytes.ts';
 import type { ClientExchange } from './http/client-exchange.ts';
 import { BodyBudget, type ConnectionContext } from './http/connection-context.ts';
-import { createInspectingServer } from './http/inspecting-server.ts';
+import { type ConnectionService, createInspectingServer } from './http/inspecting-server.ts';
 import { inspectExchange } from './http/inspection.ts';
 import { handleUpgrade } from './http/upgrade.ts';
 import { openUpstream, type Upstream } from './http/upstream.ts';
@@ -37,8 +39,6 @@ export interface TunnelOptions {
 }
 
 const DEFAULT_IDLE_MS = 3_600_000;
-/** How long a client may take to say which protocol it speaks. */
-const FIRST_BYTES_MS = 30_000;
 /** What all inspected bodies together may hold in memory. */
 const BODY_BYTES = 32 << 20;
 /** A method of HTTP/1 and the blank behind it (RFC 9112, 3), or the preface of HTTP/2 without TLS. */
@@ -54,9 +54,7 @@ export class Tunnels {
   readonly #options: TunnelOptions;
   readonly #open = new Set<Open>();
   readonly #bodies = new BodyBudget(BODY_BYTES);
-  readonly #server = createInspectingServer((request, socket, head, context) => {
-    handleUpgrade(request, socket, head, context).catch(() => socket.destroy());
-  });
+  readonly #server = createInspectingServer();
 
   constructor(options: TunnelOptions) {
     this.#options = options;
@@ -67,6 +65,13 @@ export class Tunnels {
     if (grant.tls === 'skip') return false;
     const bound = this.#options.credentials?.isBound(intent.host, intent.port) === true;
     return grant.inspect || grant.credentials === 'inspect-only' || bound;
+  }
+
+  way(granted: Granted): Way {
+    return {
+      carry: (client, head) => this.carry(granted, client, head),
+      abandon: () => granted.upstream.destroy(),
+    };
   }
 
   /** Takes over a client whose connection was granted, what has been read of it already, and its upstream. */
@@ -149,7 +154,7 @@ export class Tunnels {
     }
     const upstream = await openUpstream(this.#plain(granted), false);
     if (!upstream.ok) return abortRelay(client, granted.upstream);
-    this.#server.serve(client, this.#context(granted, 'http', upstream.value));
+    this.#server.serve(client, inspected(this.#context(granted, 'http', upstream.value)));
   }
 
   async #inspectTls(granted: Granted, client: Socket): Promise<void> {
@@ -179,7 +184,7 @@ export class Tunnels {
     // The client's handshake is done: it can be told in its own words.
     const reached = upstream.ok ? upstream.value : unreachable(upstream.error);
     if (secured.destroyed) return reached.close();
-    this.#server.serve(secured, this.#context(granted, 'https', reached));
+    this.#server.serve(secured, inspected(this.#context(granted, 'https', reached)));
   }
 
   /** Connections without TLS: the one that was dialled, then others to the same place. */
@@ -225,35 +230,16 @@ export class Tunnels {
   }
 }
 
+const inspected = (context: ConnectionContext): ConnectionService => ({
+  exchange: (client) => inspectExchange(client, context),
+  upgrade: (request, socket, head) => handleUpgrade(request, socket, head, context),
+  closed: () => context.upstream.close(),
+});
+
 /** A server that cannot be spoken to: each request is answered with why. */
 function unreachable(why: string): Upstream {
   return {
     send: () => ({ answer: Promise.reject(new Error(why)), abort: () => undefined }),
     close: () => undefined,
   };
-}
-
-/** The first bytes that a client sends, left in its stream; undefined when it sends none in time. */
-function firstBytes(client: Socket): Promise<Buffer | undefined> {
-  return new Promise((resolve) => {
-    const done = (bytes: Buffer | undefined): void => {
-      clearTimeout(timer);
-      client.off('readable', look);
-      client.off('end', none);
-      client.off('close', none);
-      resolve(bytes);
-    };
-    const none = (): void => done(undefined);
-    const look = (): void => {
-      const bytes: Buffer | null = client.read();
-      if (bytes === null) return;
-      client.unshift(bytes);
-      done(bytes);
-    };
-    const timer = setTimeout(none, FIRST_BYTES_MS);
-    client.on('readable', look);
-    client.once('end', none);
-    client.once('close', none);
-    look();
-  });
 }

@@ -2,7 +2,6 @@ import { connect as connectHttp2, createSecureServer, type Http2Server } from 'n
 import { createServer, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { BodyBudget, type ConnectionContext } from '../../supervisor/egress/http/connection-context.ts';
 import { createInspectingServer } from '../../supervisor/egress/http/inspecting-server.ts';
 import {
   type Authorities,
@@ -154,10 +153,10 @@ describe('a client that means harm', () => {
   });
 
   test('who sends the head too slowly is closed', async () => {
-    const server = createInspectingServer(() => undefined, 300);
+    const server = createInspectingServer(300);
     undo.push(() => server.close());
-    const context = { upstream: { close: () => undefined }, bodies: new BodyBudget(1) };
-    const listener = createServer((socket) => server.serve(socket, context as unknown as ConnectionContext));
+    const service = { exchange: () => Promise.resolve(), closed: () => undefined };
+    const listener = createServer((socket) => server.serve(socket, service));
     await new Promise<void>((resolve) => void listener.listen(0, '127.0.0.1', resolve));
     undo.push(() => void listener.close());
     const address = listener.address();

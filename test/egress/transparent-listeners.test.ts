@@ -25,7 +25,7 @@ function fixture(maxListeners: number) {
       open.add(place);
       return ok(server);
     },
-    wayOut: { open: () => Promise.reject(new Error('not used')), carry: () => undefined },
+    wayOut: { open: () => Promise.reject(new Error('not used')) },
     nameOf: () => 'a.test',
     makeRoom: () => {
       const address = idle.shift();

@@ -6,6 +6,7 @@ import {
 } from 'node:http';
 import type { Intent } from '../../policy/intent.ts';
 import { http1Exchange } from '../http/client-exchange.ts';
+import type { LocalServices } from '../local-services.ts';
 import type { EgressPipeline } from '../pipeline.ts';
 import { answerBody, type ProxyAnswer } from '../responses.ts';
 import type { Tunnels } from '../tunnels.ts';
@@ -47,6 +48,7 @@ export async function handleForward(
   response: ServerResponse,
   pipeline: EgressPipeline,
   tunnels: Tunnels,
+  local: LocalServices,
   expectsContinue: boolean,
   onEnd: (intent: Intent, totals: ForwardTotals) => void,
 ): Promise<void> {
@@ -93,6 +95,17 @@ export async function handleForward(
     const detail = 'the length of the request is ambiguous, or it names its host twice';
     answer(response, { status: 400, error: 'invalid_request_target', detail });
     return;
+  }
+  const service = local.find(intent);
+  if (service !== undefined) {
+    // What is for TLS alone is not told to whoever can read along.
+    if (service.secure)
+      return answer(response, {
+        status: 400,
+        error: 'unsupported_proxy_scheme',
+        detail: 'use CONNECT for https',
+      });
+    return service.handle(http1Exchange(request, response, expectsContinue, true));
   }
   const granted = await pipeline.open(intent, request.socket);
   if (!granted.ok) {

@@ -80,10 +80,10 @@ async function serve(socket: Socket, wayOut: WayOut, onMalformed: () => void): P
     const code = granted.error.status === 403 ? REPLY.notAllowed : REPLY.unreachable;
     return refuse(socket, replyOf(code));
   }
-  if (socket.destroyed) return void granted.value.upstream.destroy();
+  if (socket.destroyed) return granted.value.abandon();
   socket.write(replyOf(REPLY.granted));
   // Whatever the client has sent behind its request still waits in the socket.
-  wayOut.carry(granted.value, socket, Buffer.alloc(0));
+  granted.value.carry(socket, Buffer.alloc(0));
 }
 
 /** RFC 1928, 6: closed within ten seconds after a refusal. */

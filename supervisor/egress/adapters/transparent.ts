@@ -1,4 +1,5 @@
 import type { Server, Socket } from 'node:net';
+import { firstBytes } from '../first-bytes.ts';
 import type { Listen } from '../listen.ts';
 import { answerText, type ProxyAnswer } from '../responses.ts';
 import type { WayOut } from './way-out.ts';
@@ -156,40 +157,18 @@ export class TransparentListeners {
     const { wayOut } = this.#options;
     const granted = await wayOut.open({ host, port, via: 'transparent' }, socket);
     if (!granted.ok) return refuse(socket, granted.error);
-    if (socket.destroyed) return void granted.value.upstream.destroy();
-    wayOut.carry(granted.value, socket, Buffer.alloc(0));
+    if (socket.destroyed) granted.value.abandon();
+    else granted.value.carry(socket, Buffer.alloc(0));
   }
 }
 
 /** Tells a client that speaks HTTP why; any other one gets a reset, as from a server that wants no connection. */
 async function refuse(socket: Socket, answer: ProxyAnswer): Promise<void> {
-  const first = await firstBytes(socket);
+  const first = await firstBytes(socket, TELL_MS);
   if (socket.destroyed) return;
   if (first === undefined || !HTTP.test(first.toString('latin1', 0, 80)))
     return void socket.resetAndDestroy();
   socket.resume(); // unread bytes would turn our end into a reset
   socket.end(answerText(answer));
   socket.setTimeout(TELL_MS * 4, () => socket.destroy());
-}
-
-function firstBytes(socket: Socket): Promise<Buffer | undefined> {
-  return new Promise((resolve) => {
-    const done = (bytes: Buffer | undefined): void => {
-      clearTimeout(timer);
-      socket.off('readable', look);
-      socket.off('end', none);
-      socket.off('close', none);
-      resolve(bytes);
-    };
-    const none = (): void => done(undefined);
-    const look = (): void => {
-      const bytes: Buffer | null = socket.read();
-      if (bytes !== null) done(bytes);
-    };
-    const timer = setTimeout(none, TELL_MS);
-    socket.on('readable', look);
-    socket.once('end', none);
-    socket.once('close', none);
-    look();
-  });
 }

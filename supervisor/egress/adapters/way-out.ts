@@ -1,13 +1,17 @@
 import type { Socket } from 'node:net';
 import type { Intent } from '../../policy/intent.ts';
 import type { Result } from '../../result.ts';
-import type { Granted } from '../pipeline.ts';
 import type { ProxyAnswer } from '../responses.ts';
 
-/** What an adapter needs of the pipeline: a decision and a connection for an intent, and then its bytes carried. */
+/** A connection that may be: to a granted upstream, or to a service of the supervisor's own. */
+export interface Way {
+  /** Takes over the client; `head` is what has been read of it already. */
+  carry(client: Socket, head: Buffer): void;
+  /** The client went away before it could be carried. */
+  abandon(): void;
+}
+
+/** What an adapter needs of the pipeline: a way for an intent, or what the client is to be told instead. */
 export interface WayOut {
-  /** Identifies the client, decides and dials, or says what the client is to be told instead. */
-  open(intent: Intent, client: Socket): Promise<Result<Granted, ProxyAnswer>>;
-  /** Takes over both sockets; `head` is what has been read of the client already. */
-  carry(granted: Granted, client: Socket, head: Buffer): void;
+  open(intent: Intent, client: Socket): Promise<Result<Way, ProxyAnswer>>;
 }

@@ -15,9 +15,7 @@ import {
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
-import { http1Exchange, http2Exchange } from './client-exchange.ts';
-import type { ConnectionContext } from './connection-context.ts';
-import { inspectExchange } from './inspection.ts';
+import { type ClientExchange, http1Exchange, http2Exchange } from './client-exchange.ts';
 
 /** Of the head of a request, in bytes (contract.md, 13). */
 const MAX_HEAD_BYTES = 16 * 1024;
@@ -34,17 +32,17 @@ const MAX_SESSION_MB = 8;
 const INTERNAL_ERROR = constants.NGHTTP2_INTERNAL_ERROR;
 const isServerStream = (stream: Http2Stream): stream is ServerHttp2Stream => 'respond' in stream;
 
-/** Takes over an upgrade that a client asks for, with what has been read behind its head. */
-export type HandleUpgrade = (
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer,
-  context: ConnectionContext,
-) => void;
+/** What becomes of the requests of one connection. What rejects breaks off what it was to handle. */
+export interface ConnectionService {
+  exchange(client: ClientExchange): Promise<void>;
+  /** Takes over an upgrade that a client asks for, with what has been read behind its head; absent, none is had. */
+  upgrade?(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+  closed(): void;
+}
 
-/** Looks at every request of the connections that are given to it. */
+/** Reads the requests of the connections that are given to it. */
 export interface InspectingServer {
-  serve(client: Socket, context: ConnectionContext): void;
+  serve(client: Socket, service: ConnectionService): void;
   close(): void;
 }
 
@@ -53,17 +51,16 @@ export interface InspectingServer {
  * ends the connection without an answer (contract.md, 7.7): whoever sends it is not to learn how it was read. A head
  * has `headMs` milliseconds, give or take a third.
  */
-export function createInspectingServer(upgrade: HandleUpgrade, headMs = HEAD_MS): InspectingServer {
-  const contexts = new WeakMap<object, ConnectionContext>();
-  const contextOf = (socket: object): ConnectionContext | undefined => contexts.get(socket);
+export function createInspectingServer(headMs = HEAD_MS): InspectingServer {
+  const services = new WeakMap<object, ConnectionService>();
 
   /** Responses of a connection that are not sent yet, and the latest one. */
   const pipelines = new WeakMap<object, { waiting: number; latest: ServerResponse }>();
 
   const handle = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
     const { socket } = request;
-    const context = contextOf(socket);
-    if (context === undefined) return void socket.destroy();
+    const service = services.get(socket);
+    if (service === undefined) return void socket.destroy();
     // The parser goes on through what it was given, also when an earlier request has ended the connection.
     const before = pipelines.get(socket);
     const last = before?.latest.headersSent === true && !before.latest.shouldKeepAlive;
@@ -79,9 +76,7 @@ export function createInspectingServer(upgrade: HandleUpgrade, headMs = HEAD_MS)
     if (pipeline.waiting > MAX_PIPELINED || request.rawHeaders.length > 2 * MAX_FIELDS)
       return void socket.destroy();
     socket.setMaxListeners(0);
-    inspectExchange(http1Exchange(request, response, expectsContinue), context).catch(() =>
-      request.socket.destroy(),
-    );
+    service.exchange(http1Exchange(request, response, expectsContinue)).catch(() => request.socket.destroy());
   };
   const http1: Server = createHttp1(
     {
@@ -105,11 +100,11 @@ export function createInspectingServer(upgrade: HandleUpgrade, headMs = HEAD_MS)
   // Another expectation than 100-continue cannot be met (RFC 9110, 10.1.1).
   http1.on('checkExpectation', (request) => request.socket.destroy());
   http1.on('upgrade', (request, socket, head) => {
-    const context = contextOf(request.socket);
+    const service = services.get(request.socket);
     const waiting = pipelines.get(request.socket)?.waiting ?? 0;
-    if (context === undefined || waiting > 0 || request.rawHeaders.length > 2 * MAX_FIELDS)
+    if (service?.upgrade === undefined || waiting > 0 || request.rawHeaders.length > 2 * MAX_FIELDS)
       return void socket.destroy();
-    upgrade(request, socket, head, context);
+    service.upgrade(request, socket, head).catch(() => socket.destroy());
   });
   http1.on('connect', (_request, socket) => socket.destroy());
   http1.on('clientError', (_error, socket) => socket.destroy());
@@ -127,27 +122,27 @@ export function createInspectingServer(upgrade: HandleUpgrade, headMs = HEAD_MS)
     session.setTimeout(IDLE_BETWEEN_MS * 10, () => session.close());
   });
   http2.on('sessionError', () => undefined);
-  const sessions = new WeakMap<object, ConnectionContext>();
+  const sessions = new WeakMap<object, ConnectionService>();
   http2.on('stream', (stream, headers, flags, raw) => {
     // First of all: a session may be gone by now, and take its streams with it.
     stream.on('error', () => undefined);
     if (!isServerStream(stream)) return;
-    const context = stream.session === undefined ? undefined : sessions.get(stream.session);
-    if (context === undefined) return stream.close(INTERNAL_ERROR);
+    const service = stream.session === undefined ? undefined : sessions.get(stream.session);
+    if (service === undefined) return stream.close(INTERNAL_ERROR);
     // END_STREAM on HEADERS: no body follows (RFC 9113, 6.2).
     const endsAtOnce = (flags & 1) === 1;
-    inspectExchange(http2Exchange(stream, headers, raw, endsAtOnce), context).catch(() =>
-      stream.close(INTERNAL_ERROR),
-    );
+    service
+      .exchange(http2Exchange(stream, headers, raw, endsAtOnce))
+      .catch(() => stream.close(INTERNAL_ERROR));
   });
 
   return {
-    serve(client, context) {
-      contexts.set(client, context);
-      client.once('close', () => context.upstream.close());
+    serve(client, service) {
+      services.set(client, service);
+      client.once('close', () => service.closed());
       if (client instanceof TLSSocket && client.alpnProtocol === 'h2') {
         // Emitted at once, or not at all: then the next one is not to be taken for it.
-        const take = (session: ServerHttp2Session): void => void sessions.set(session, context);
+        const take = (session: ServerHttp2Session): void => void sessions.set(session, service);
         http2.once('session', take);
         try {
           http2.emit('connection', client);
