@@ -25,6 +25,7 @@ const ROOT_PARTS = [
   'sandbox-facts',
   'last-good-config',
   'denials',
+  'proposals',
 ];
 
 /**

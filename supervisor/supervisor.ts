@@ -26,6 +26,9 @@ import { CredentialStore } from './egress/credentials/credential-store.ts';
 import { ProviderSync } from './egress/credentials/provider-sync.ts';
 import { CallerIdentification } from './egress/identity/caller.ts';
 import { type SocketDiag, startSocketDiag } from './egress/identity/socket-diag.ts';
+import { LocalServices } from './egress/local-services.ts';
+import { DenialLines } from './egress/policy-local/denial-lines.ts';
+import { installSkill } from './egress/policy-local/skill.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
 import { createResolver, type Resolve, upstreamServers } from './egress/resolver.ts';
 import { createCertificateAuthority } from './egress/tls/certificate-authority.ts';
@@ -62,6 +65,7 @@ import { OfflineGrace } from './offline-grace.ts';
 import { judgeAddress } from './policy/addresses.ts';
 import type { PolicyInForce } from './policy-in-force.ts';
 import { PolicySync } from './policy-sync.ts';
+import { createPolicyLocal } from './proposals.ts';
 import { readinessOf } from './readiness.ts';
 import { err, ok, type Result } from './result.ts';
 import { type Settings, settingsOf } from './settings.ts';
@@ -120,6 +124,9 @@ class Supervisor {
   #files: LogFiles | undefined;
   #denials: DenialReporter | undefined;
   #settings: Settings | undefined;
+  #workspace = '';
+  readonly #denialLines = new DenialLines();
+  #skill: ReturnType<typeof installSkill> | undefined;
   readonly #log: Logger;
   readonly #resolve: Resolve;
   #policy: PolicyInForce | undefined;
@@ -161,7 +168,7 @@ class Supervisor {
       format: config.logFormat,
       pushLevel: config.pushLevel,
       now: Date.now,
-      onLine: (at, text) => this.#files?.write('openshell', `${new Date(at).toISOString()} ${text}`),
+      onLine: (at, text) => this.#toldLine(`${new Date(at).toISOString()} ${text}`),
       onEvent: (at, event, suppressed) => this.#fileEvent(at, event, suppressed),
       push: (line) => {
         if (line.level === 'OCSF')
@@ -243,6 +250,11 @@ class Supervisor {
     return result.code;
   }
 
+  #toldLine(line: string): void {
+    this.#denialLines.add(line);
+    this.#files?.write('openshell', line);
+  }
+
   /** In the log directory, where there is one that takes files; it belongs to whoever keeps the pod. */
   #openLogFiles(): void {
     const directory = findLogDirectory(this.#config.logDir);
@@ -266,9 +278,21 @@ class Supervisor {
   /** What a configuration says beside its policy. */
   #settle(config: GetSandboxConfigResponse): void {
     this.#settings = settingsOf(config);
+    this.#workspace = config.workspace;
+    this.#offerSkill();
     if (this.#denials !== undefined) this.#denials.workspace = config.workspace;
     // A new revision may be a revocation: nobody waits for the policy meanwhile.
     if (this.#running) void this.#providers?.follow(config.providerEnvRevision);
+  }
+
+  /** For agents, as soon as they may propose policy. */
+  #offerSkill(): void {
+    const { directory } = this.#trustFiles ?? {};
+    if (this.#skill !== undefined || this.#settings?.policyProposals !== true || directory === undefined)
+      return;
+    const skill = this.#privileges.asRoot(() => installSkill(directory));
+    this.#skill = skill;
+    this.#undo.push(() => this.#privileges.asRoot(() => skill.remove()));
   }
 
   #openBuffer(): DurableBuffer | undefined {
@@ -487,6 +511,17 @@ class Supervisor {
         this.#privileges.asRoot(() => readFileSync(file, 'utf8')),
       ),
     );
+    const policyLocal = createPolicyLocal({
+      clock: systemClock,
+      logging: this.#logging,
+      policy,
+      denials: this.#denialLines,
+      link: this.#link,
+      sandboxName: this.#config.sandboxName,
+      workspace: () => this.#workspace,
+      enabled: () => this.#settings?.policyProposals === true,
+    });
+    const local = new LocalServices([policyLocal], this.#interception?.authority);
     const proxy = this.#need(
       'start the proxy',
       await startExplicitProxy({
@@ -509,6 +544,9 @@ class Supervisor {
         ...(upstreamProxy === undefined ? {} : { upstreamProxy }),
         ...(this.#interception === undefined ? {} : { interception: this.#interception }),
         ...(this.#link === undefined ? {} : { credentials: this.#credentials }),
+        proposals: () =>
+          this.#settings?.policyProposals === true ? { skillPath: this.#skill?.path } : undefined,
+        local,
         observe,
       }),
     );
@@ -521,7 +559,10 @@ class Supervisor {
         anchor,
         resolvConf: readOr('/etc/resolv.conf'),
         wayOut: proxy.wayOut,
-        reachablePorts: (name) => policy.reachablePorts(name),
+        reachablePorts: (name) => {
+          const ours = local.portsOf(name);
+          return ours.length > 0 ? ours : policy.reachablePorts(name);
+        },
         clock: systemClock,
         observe,
         log: this.#logging.logger('egress'),

@@ -1,5 +1,6 @@
 import { NetworkPolicyRule } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { PolicyChunk } from '../../proto/generated/openshell/v1/openshell.ts';
+import { ruleNameOf } from '../policy/rule-name.ts';
 import type { DenialGroup } from './denial-table.ts';
 import { isAlwaysBlocked, isInternal } from './destination.ts';
 
@@ -34,7 +35,7 @@ function proposeRule(groups: readonly DenialGroup[]): PolicyChunk | undefined {
   const [first] = groups;
   if (first === undefined) return undefined;
   const { host, port, binary } = first;
-  const name = ruleName(host, port);
+  const name = ruleNameOf(host, port);
   const hits = groups.reduce((sum, { count }) => sum + count, 0);
   const ssrf = groups.some(({ stage }) => stage === 'ssrf');
   const requests = requestRules(groups);
@@ -59,12 +60,6 @@ function proposeRule(groups: readonly DenialGroup[]): PolicyChunk | undefined {
     firstSeenMs: at,
     lastSeenMs: last,
   });
-}
-
-/** `allow_<host>_<port>`: dots and dashes become underscores, other marks go. */
-export function ruleName(host: string, port: number): string {
-  const plain = host.replaceAll(/[.-]/g, '_').replaceAll(/[^\p{L}\p{N}_]/gu, '');
-  return `allow_${plain}_${port}`;
 }
 
 /** How sure it is that somebody wants this place allowed, from 0.1 to 0.95. */

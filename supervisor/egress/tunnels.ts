@@ -7,7 +7,7 @@ import type { CredentialStore } from './credentials/credential-store.ts';
 import type { EgressObserver } from './events.ts';
 import { firstBytes } from './first-bytes.ts';
 import type { ClientExchange } from './http/client-exchange.ts';
-import { BodyBudget, type ConnectionContext } from './http/connection-context.ts';
+import { BodyBudget, type ConnectionContext, type ProposalGuide } from './http/connection-context.ts';
 import { type ConnectionService, createInspectingServer } from './http/inspecting-server.ts';
 import { inspectExchange } from './http/inspection.ts';
 import { handleUpgrade } from './http/upgrade.ts';
@@ -34,6 +34,8 @@ export interface TunnelOptions {
   readonly interception?: Interception;
   /** What placeholders stand for; connections to where they are bound are looked into. */
   readonly credentials?: CredentialStore;
+  /** What whoever is denied is told of proposals. */
+  readonly proposals?: () => ProposalGuide | undefined;
   /** A tunnel without a byte either way for so long is closed; one hour by default. */
   readonly idleMs?: number;
 }
@@ -202,8 +204,9 @@ export class Tunnels {
     scheme: 'http' | 'https',
     upstream: Upstream,
   ): ConnectionContext {
-    const { generation, observe, credentials } = this.#options;
+    const { generation, observe, credentials, proposals } = this.#options;
     return {
+      ...(proposals === undefined ? {} : { proposals }),
       ...(credentials === undefined ? {} : { credentials }),
       intent,
       identity,

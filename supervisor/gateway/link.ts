@@ -4,8 +4,11 @@ import type {
 } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type {
   Enforcement,
+  GetDraftPolicyResponse,
   GetSandboxProviderEnvironmentResponse,
   RelayOpen,
+  SubmitPolicyAnalysisRequest,
+  SubmitPolicyAnalysisResponse,
   SupervisorHello,
   SupervisorMessage,
 } from '../../proto/generated/openshell/v1/openshell.ts';
@@ -14,7 +17,7 @@ import type { RecordBuffer } from '../buffer/record-buffer.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
-import { CallError, describeCallError, STATUS } from '../rpc/status.ts';
+import { CallError, codeOf, describeCallError, STATUS } from '../rpc/status.ts';
 import { Channel } from './channel.ts';
 import { ConfigSync } from './config-sync.ts';
 import { Delivery, type Manner } from './delivery/delivery.ts';
@@ -56,6 +59,13 @@ export interface GatewayLinkOptions {
   readonly onBeat: () => void;
   readonly onRelayOpen: (request: RelayOpen) => { readonly success: boolean; readonly error: string };
   readonly onError: (what: string, message: string) => void;
+}
+
+/** Why a call has no answer, in words without secrets. */
+export interface CallFailure {
+  readonly message: string;
+  /** Nobody was there to be asked. */
+  readonly away: boolean;
 }
 
 /** What this supervisor understands beyond the gateway's own contract, told in the hello. */
@@ -187,6 +197,26 @@ export class GatewayLink {
       return ok(undefined);
     } catch (error) {
       return err(describeCallError(error));
+    }
+  }
+
+  /** Hands in what an agent proposes, at once: whoever proposes waits for the answer. */
+  submitProposals(
+    request: SubmitPolicyAnalysisRequest,
+  ): Promise<Result<SubmitPolicyAnalysisResponse, CallFailure>> {
+    return this.#asked(this.#channel.unary(METHODS.submitPolicyAnalysis, request));
+  }
+
+  /** What has been proposed for a sandbox, and what became of it. */
+  draftPolicy(name: string, workspace: string): Promise<Result<GetDraftPolicyResponse, CallFailure>> {
+    return this.#asked(this.#channel.unary(METHODS.getDraftPolicy, { name, statusFilter: '', workspace }));
+  }
+
+  async #asked<T>(call: Promise<T>): Promise<Result<T, CallFailure>> {
+    try {
+      return ok(await call);
+    } catch (error) {
+      return err({ message: describeCallError(error), away: codeOf(error) === STATUS.UNAVAILABLE });
     }
   }
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { DenialGroup } from '../../supervisor/denials/denial-table.ts';
-import { confidence, proposeRules, ruleName } from '../../supervisor/denials/proposal.ts';
+import { confidence, proposeRules } from '../../supervisor/denials/proposal.ts';
+import { ruleNameOf } from '../../supervisor/policy/rule-name.ts';
 
 const group = (changes: Partial<DenialGroup> = {}): DenialGroup => ({
   host: 'a-b.test',
@@ -121,6 +122,6 @@ describe('a proposal', () => {
     ['2001:db8::1', 'allow_2001db81_80'],
     ['a_b.test', 'allow_a_b_test_80'],
   ])('for %s is called %s', (host, name) => {
-    expect(ruleName(host, 80)).toBe(name);
+    expect(ruleNameOf(host, 80)).toBe(name);
   });
 });

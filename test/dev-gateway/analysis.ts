@@ -54,6 +54,10 @@ export function readAnalysis(sandboxId: string, request: SubmitPolicyAnalysisReq
   };
 }
 
+/** The proposals that are not turned away. */
+export const acceptable = (chunks: readonly PolicyChunk[]): readonly PolicyChunk[] =>
+  chunks.filter((chunk) => faultOf(chunk) === undefined);
+
 function faultOf({ ruleName, proposedRule }: PolicyChunk): string | undefined {
   if (ruleName === '') return 'a proposal has no rule_name';
   if (ruleName.startsWith('_provider_')) return `${ruleName}: the prefix belongs to the gateway`;

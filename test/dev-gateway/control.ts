@@ -9,8 +9,8 @@ const MAX_BODY_BYTES = 512 * 1024;
 const MAX_REFUSE_SECONDS = 3_600;
 
 /**
- * Serves what a client needs to look in, as JSON over HTTP: GET /sessions /logs /exits /policy-reports /analyses;
- * POST /policy (YAML, the same as JSON, or YAML in a JSON string), /setting?key=KEY&value=true|false, /refuse[?seconds=N], /accept, /drop?id=ID.
+ * Serves what a client needs to look in, as JSON over HTTP: GET /sessions /logs /exits /policy-reports /analyses /chunks;
+ * POST /policy (YAML, the same as JSON, or YAML in a JSON string), /setting?key=KEY&value=true|false, /chunk?id=ID&decision=approve|reject&reason=TEXT, /refuse[?seconds=N], /accept, /drop?id=ID.
  */
 export async function startControl(
   gateway: Controlled,
@@ -41,6 +41,20 @@ export async function startControl(
         return { status: 200, body: gateway.policyReports() };
       case 'GET /analyses':
         return { status: 200, body: gateway.analyses() };
+      case 'GET /chunks':
+        return {
+          status: 200,
+          body: gateway.chunks().map(({ id, status, ruleName, stage }) => ({ id, status, ruleName, stage })),
+        };
+      case 'POST /chunk': {
+        const { searchParams: asked } = url;
+        const approved = asked.get('decision') === 'approve';
+        if (!approved && asked.get('decision') !== 'reject')
+          return { status: 400, body: { error: 'decision must be approve or reject' } };
+        return gateway.decideChunk(asked.get('id') ?? '', approved, asked.get('reason') ?? '')
+          ? { status: 200, body: {} }
+          : { status: 404, body: { error: 'no proposal of this id waits' } };
+      }
       case 'POST /setting': {
         const [key, value] = [url.searchParams.get('key') ?? '', url.searchParams.get('value')];
         if (key === '' || (value !== 'true' && value !== 'false'))

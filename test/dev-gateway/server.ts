@@ -1,6 +1,6 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
-import { OpenShellDefinition } from '../../proto/generated/openshell/v1/openshell.ts';
+import { OpenShellDefinition, type PolicyChunk } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Result } from '../../supervisor/result.ts';
 import { err, ok } from '../../supervisor/result.ts';
 import { startControl } from './control.ts';
@@ -50,6 +50,9 @@ export interface DevGateway {
   policyReports(): readonly PolicyReportView[];
   /** Denial summaries and proposals, a submission each. */
   analyses(): readonly AnalysisView[];
+  chunks(): readonly PolicyChunk[];
+  /** Decides on a proposal that waits; false when there is none by that id. */
+  decideChunk(id: string, approved: boolean, reason: string): boolean;
   /** Sets these settings for every sandbox and leaves the others as they are. */
   setSettings(settings: Readonly<Record<string, boolean>>): void;
   /** Makes these the credentials of every sandbox; text is JSON (providers.ts). Throws what is wrong with it. */
@@ -131,6 +134,8 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
     exits: () => service.exits.all(),
     policyReports: () => service.policyReports.all(),
     analyses: () => service.analyses.all(),
+    chunks: () => service.drafts.all(),
+    decideChunk: (id: string, approved: boolean, reason: string) => service.decideChunk(id, approved, reason),
     setSettings: (settings: Readonly<Record<string, boolean>>) => service.setSettings(settings),
     setCredentials: (text: string) => service.setCredentials(text),
     setPolicy: (policy: SandboxPolicy | string): Result<number, string> => {

@@ -13,7 +13,8 @@ import {
   type SupervisorMessage,
   type Vitals,
 } from '../../proto/generated/openshell/v1/openshell.ts';
-import { readAnalysis } from './analysis.ts';
+import { acceptable, readAnalysis } from './analysis.ts';
+import { Drafts, withRule } from './drafts.ts';
 import type { Implementation } from './grpc.ts';
 import { readProviders } from './providers.ts';
 import {
@@ -56,6 +57,7 @@ export class GatewayService {
   readonly exits = new Recent<ExitView>(1_000);
   readonly policyReports = new Recent<PolicyReportView>(1_000);
   readonly analyses = new Recent<AnalysisView>(200);
+  readonly drafts = new Drafts();
   readonly #options: ServiceOptions;
   readonly #live = new Map<
     string,
@@ -100,6 +102,15 @@ export class GatewayService {
     const { policy, version } = this.#revision;
     this.#revision = policyRevision(policy, version, this.#settingsText());
     this.#options.onEvent(`credentials set, revision ${this.#providers.providerEnvRevision}`);
+  }
+
+  /** Decides on a proposal; an approved rule becomes part of the policy at once. False when none waits by that id. */
+  decideChunk(id: string, approved: boolean, reason: string): boolean {
+    const decided = this.drafts.decide(id, approved, reason);
+    if (decided === undefined) return false;
+    this.#options.onEvent(`proposal ${decided.ruleName} ${decided.status}`);
+    if (approved) this.setPolicy(withRule(this.#revision.policy, decided));
+    return true;
   }
 
   #settingsText(): string {
@@ -185,7 +196,18 @@ export class GatewayService {
             acceptedChunks: view.proposals.length,
             rejectedChunks: view.rejections.length,
             rejectionReasons: [...view.rejections],
-            acceptedChunkIds: view.proposals.map(() => randomUUID()),
+            acceptedChunkIds: [...this.drafts.add(acceptable(call.request.proposedChunks))],
+          };
+        }),
+      getDraftPolicy: (call, callback) =>
+        answer(callback, () => {
+          this.#authorize(call.metadata, '');
+          if (call.request.name === '') throw failure(status.INVALID_ARGUMENT, 'name must not be empty');
+          return {
+            chunks: [...this.drafts.all()],
+            rollingSummary: '',
+            draftVersion: BigInt(this.drafts.all().length),
+            lastAnalyzedAtMs: 0n,
           };
         }),
       getSandboxProviderEnvironment: (call, callback) =>

@@ -30,6 +30,12 @@ export interface LocalAnswer {
   readonly headers?: readonly Field[];
 }
 
+/** What is told to whoever may propose policy. */
+export interface ProposalGuide {
+  /** Where the skill lies that says how; undefined where it could be written nowhere. */
+  readonly skillPath: string | undefined;
+}
+
 /** What is known of a connection whose requests are looked at. */
 export interface ConnectionContext {
   readonly intent: Intent;
@@ -41,6 +47,8 @@ export interface ConnectionContext {
   readonly current: () => boolean;
   readonly observe: (event: RequestEvent) => void;
   readonly bodies: BodyBudget;
+  /** What whoever is denied is told of proposals, while they may be made. */
+  readonly proposals?: () => ProposalGuide | undefined;
   /** Undefined where the gateway has none to give. */
   readonly credentials?: CredentialStore;
 }

@@ -36,7 +36,7 @@ export async function admitRequest(
   client: ClientExchange,
   context: ConnectionContext,
 ): Promise<Admitted | undefined> {
-  const { grant, intent, identity, observe } = context;
+  const { grant, intent, observe } = context;
   const { method } = client;
   const event = (
     outcome: RequestEvent['outcome'],
@@ -68,12 +68,7 @@ export async function admitRequest(
     event('denied', path, admitted.error.reason);
     answer(
       client,
-      denialAnswer(
-        { policy: grant.policy, reason: admitted.error.reason },
-        { method, path },
-        intent,
-        identity,
-      ),
+      denialAnswer({ policy: grant.policy, reason: admitted.error.reason }, { method, path }, context),
     );
     return undefined;
   }
@@ -100,7 +95,7 @@ export async function admitRequest(
   const outcome = decision.kind === 'deny' ? 'denied' : decision.kind === 'audit' ? 'audited' : 'allowed';
   event(outcome, path, decision.reason, decision.policy, decision.rule);
   if (decision.kind === 'deny') {
-    answer(client, denialAnswer(decision, { method, path }, intent, identity));
+    answer(client, denialAnswer(decision, { method, path }, context));
     return undefined;
   }
   return { target, fields, whole };

@@ -57,7 +57,7 @@ export async function handleUpgrade(
     tell('denied', reason);
     const decision = { policy: target.endpoint?.policy ?? context.grant.policy, reason };
     const where = { method: 'GET', path: target.path };
-    return answer(client, denialAnswer(decision, where, context.intent, context.identity));
+    return answer(client, denialAnswer(decision, where, context));
   }
   const inspected = protocol === 'websocket';
   const rewritten = headWithCredentials(context, target, admitted.fields);
