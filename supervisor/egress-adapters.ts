@@ -3,9 +3,16 @@ import type { Config } from './config.ts';
 import type { Anchor } from './confinement/anchor.ts';
 import { serveSocks } from './egress/adapters/socks.ts';
 import type { WayOut } from './egress/adapters/way-out.ts';
+import type { CredentialStore } from './egress/credentials/credential-store.ts';
 import { DNS_HOST, type PolicyDns, startPolicyDns } from './egress/dns/policy-dns.ts';
 import type { EgressObserver } from './egress/events.ts';
 import { type Listen, listenHere } from './egress/listen.ts';
+import {
+  METADATA_HOST,
+  METADATA_KEY,
+  METADATA_PORT,
+  serveGoogleMetadata,
+} from './egress/metadata/google-metadata.ts';
 import { parseResolvConf } from './egress/resolver.ts';
 import { Fault } from './fault.ts';
 import type { Logger } from './observability/log.ts';
@@ -19,6 +26,7 @@ export interface EgressAdaptersOptions {
   readonly resolvConf: string;
   readonly wayOut: WayOut;
   readonly reachablePorts: (name: string) => readonly number[];
+  readonly credentials: CredentialStore;
   readonly clock: Clock;
   readonly observe: EgressObserver;
   readonly log: Logger;
@@ -29,6 +37,8 @@ export interface EgressAdapters {
   /** Another policy generation is in force. */
   policyChanged(): void;
   readonly openConnections: () => number;
+  /** Whether clients of Google's find a metadata server. */
+  readonly metadata: boolean;
   stop(): void;
 }
 
@@ -73,11 +83,20 @@ export async function startEgressAdapters(
     const wanted = anchor !== undefined || resolver.servers.includes(DNS_HOST);
     log[wanted ? 'warn' : 'info'](`names do not resolve without a proxy: ${started.error}`);
   }
+  let metadata: ReturnType<typeof serveGoogleMetadata> | undefined;
+  // A provider that wants it says so with a key of its own.
+  if (options.credentials.workloadVariables().has(METADATA_KEY)) {
+    const listener = await listen(METADATA_HOST, METADATA_PORT);
+    if (listener.ok) metadata = serveGoogleMetadata(listener.value, options.credentials, () => clock.now());
+    else log.warn(`no metadata server for Google's clients: ${listener.error}`);
+  }
   return ok({
+    metadata: metadata !== undefined,
     policyChanged: () => names?.policyChanged(),
     openConnections: () => (socks?.openConnections() ?? 0) + (names?.openConnections() ?? 0),
     stop() {
       socks?.stop();
+      metadata?.stop();
       names?.stop();
     },
   });

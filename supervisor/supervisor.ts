@@ -27,6 +27,7 @@ import { ProviderSync } from './egress/credentials/provider-sync.ts';
 import { CallerIdentification } from './egress/identity/caller.ts';
 import { type SocketDiag, startSocketDiag } from './egress/identity/socket-diag.ts';
 import { LocalServices } from './egress/local-services.ts';
+import { metadataVariables } from './egress/metadata/google-metadata.ts';
 import { DenialLines } from './egress/policy-local/denial-lines.ts';
 import { installSkill } from './egress/policy-local/skill.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
@@ -228,7 +229,10 @@ class Supervisor {
               inherited: handover.environment,
               user: config.userEnvironment,
               proxy: `${PROXY_HOST}:${config.proxyPort}`,
-              provider: this.#credentials.workloadVariables(),
+              provider: metadataVariables(
+                this.#credentials.workloadVariables(),
+                this.#adapters?.metadata === true,
+              ),
               trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
               home: config.workdir,
               tty: config.main.tty,
@@ -563,6 +567,7 @@ class Supervisor {
           const ours = local.portsOf(name);
           return ours.length > 0 ? ours : policy.reachablePorts(name);
         },
+        credentials: this.#credentials,
         clock: systemClock,
         observe,
         log: this.#logging.logger('egress'),

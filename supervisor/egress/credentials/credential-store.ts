@@ -113,6 +113,11 @@ export class CredentialStore {
     return variables;
   }
 
+  /** When the current value of a key ends, wall-clock milliseconds; undefined when nobody knows. */
+  expiresAt(key: string): number | undefined {
+    return this.#current.credentials.get(key)?.expiresAt;
+  }
+
   /** The value behind a placeholder, for one request. */
   resolve(placeholder: Placeholder, place: RequestPlace): Result<string, CredentialFault> {
     const { key } = placeholder;
