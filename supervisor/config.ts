@@ -70,6 +70,8 @@ export interface Config {
   readonly upstreamDns: readonly string[];
   /** More roots that upstream servers may be verified against, in PEM. */
   readonly upstreamCaFile: string | undefined;
+  /** Where the SPIFFE Workload API listens, for token grants. */
+  readonly spiffeSocket: string | undefined;
   /** The site's proxy; its credentials are read from their file at the start. */
   readonly upstreamProxy: ConfiguredProxy | undefined;
   /** Whether the workload may connect to no port but the supervisor's. */
@@ -218,6 +220,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         }),
         upstreamDns: readNameServers(get('upstream-dns')),
         upstreamCaFile: get('upstream-ca-file'),
+        spiffeSocket: readSpiffeSocket(get('', 'OPENSHELL_PROVIDER_SPIFFE_WORKLOAD_API_SOCKET')),
         upstreamProxy: readUpstreamProxy(get, values),
         strictLoopback: values['strict-loopback'] === true,
         maxProcesses: bound('max-processes', 16, 4_194_304),
@@ -255,6 +258,17 @@ function readEndpoints(value: string | undefined): readonly URL[] {
       'the gateway endpoints mix http and https: the token would travel unencrypted to some; use one scheme',
     );
   return Object.freeze(urls);
+}
+
+/** A path, or a unix: URL of one, as SPIFFE's own variable has it. */
+function readSpiffeSocket(value: string | undefined): string | undefined {
+  if (value === undefined) return undefined;
+  const path = value.replace(/^unix:(\/\/)?(?=\/)/, '');
+  if (path.startsWith('/')) return path;
+  throw new Fault(
+    'config',
+    `OPENSHELL_PROVIDER_SPIFFE_WORKLOAD_API_SOCKET must be an absolute path or unix:///path, is "${value.slice(0, 200)}"`,
+  );
 }
 
 function readNameServers(value: string | undefined): readonly string[] {

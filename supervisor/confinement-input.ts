@@ -24,6 +24,7 @@ export function confinementInput(
     token.kind === 'file' || token.kind === 'kubernetes' ? token.path : undefined,
     tls.key,
     config.upstreamProxy?.authFile,
+    config.spiffeSocket,
     // Its whole directory is hidden, as a secret's is.
     config.stateDir === undefined ? undefined : join(config.stateDir, 'records.db'),
   ].filter((path): path is string => path?.startsWith('/') === true);

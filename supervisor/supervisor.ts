@@ -24,6 +24,9 @@ import { confinementInput } from './confinement-input.ts';
 import { DenialReporter } from './denials/denial-reporter.ts';
 import { CredentialStore } from './egress/credentials/credential-store.ts';
 import { ProviderSync } from './egress/credentials/provider-sync.ts';
+import { fetchJwtSvid } from './egress/credentials/spiffe.ts';
+import { askTokenEndpoint } from './egress/credentials/token-endpoint.ts';
+import { TokenGrants } from './egress/credentials/token-grants.ts';
 import { CallerIdentification } from './egress/identity/caller.ts';
 import { type SocketDiag, startSocketDiag } from './egress/identity/socket-diag.ts';
 import { LocalServices } from './egress/local-services.ts';
@@ -140,6 +143,7 @@ class Supervisor {
   #privileges: Privileges = unchanged;
   readonly #credentials = new CredentialStore(Date.now);
   #providers: ProviderSync | undefined;
+  #grants: TokenGrants | undefined;
   #interception: Interception | undefined;
   #socketDiag: SocketDiag | undefined;
   #trustFiles: TrustFiles | undefined;
@@ -413,7 +417,12 @@ class Supervisor {
       clock: systemClock,
       random: Math.random,
       store: this.#credentials,
-      fetch: () => link.providerEnvironment(),
+      fetch: async () => {
+        const answer = await link.providerEnvironment();
+        for (const fault of this.#grants?.update(answer.dynamicCredentials) ?? [])
+          log.warn(`a token grant cannot be used: ${fault}`);
+        return answer;
+      },
       onError: (message) => log.warn(`the credentials are revoked until they can be fetched: ${message}`),
     });
     this.#providers = providers;
@@ -451,6 +460,10 @@ class Supervisor {
         makeMissingPaths(input.files.readWrite, plan.identity),
       ))
         this.#log.warn(warning);
+    if (config.spiffeSocket !== undefined && !(plan.fence.kind === 'namespace' && plan.fence.mounts))
+      this.#log.warn(
+        'the workload can reach the SPIFFE socket too, because this container forbids mounts: give it no identity that the workload must not have',
+      );
     reportEnforcement(plan.statement, this.#logging, this.#log, this.#metrics);
     // Inside a user namespace of ours only its owner, root, may look at the workload.
     const owned = plan.fence.kind === 'namespace' && plan.fence.user;
@@ -461,6 +474,12 @@ class Supervisor {
   /** The CA of this sandbox. Where its certificate can be written nowhere, TLS is not terminated, and refused where it must be. */
   async #prepareInterception(): Promise<void> {
     const roots = this.#need('read the upstream roots', operatorRoots(this.#config.upstreamCaFile));
+    const trust = upstreamTrust(roots);
+    this.#grants = new TokenGrants({
+      clock: systemClock,
+      assertion: fetchJwtSvid(this.#config.spiffeSocket, systemClock),
+      ask: askTokenEndpoint(this.#resolve, trust),
+    });
     const authority = await createCertificateAuthority(Date.now);
     const written = writeTrustFiles(authority.certificate);
     if (!written.ok) {
@@ -469,7 +488,7 @@ class Supervisor {
     }
     this.#trustFiles = written.value;
     this.#undo.push(() => this.#privileges.asRoot(() => removeTrustFiles(written.value)));
-    this.#interception = { authority, trust: upstreamTrust(roots) };
+    this.#interception = { authority, trust };
   }
 
   async #startAnchor(plan: ConfinementPlan, fenceFd: number): Promise<Anchor | undefined> {
@@ -548,6 +567,7 @@ class Supervisor {
         ...(upstreamProxy === undefined ? {} : { upstreamProxy }),
         ...(this.#interception === undefined ? {} : { interception: this.#interception }),
         ...(this.#link === undefined ? {} : { credentials: this.#credentials }),
+        ...(this.#link === undefined || this.#grants === undefined ? {} : { grants: this.#grants }),
         proposals: () =>
           this.#settings?.policyProposals === true ? { skillPath: this.#skill?.path } : undefined,
         local,

@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts';
 import { ok, type Result } from '../result.ts';
 import type { Way } from './adapters/way-out.ts';
 import type { CredentialStore } from './credentials/credential-store.ts';
+import type { TokenGrants } from './credentials/token-grants.ts';
 import type { EgressObserver } from './events.ts';
 import { firstBytes } from './first-bytes.ts';
 import type { ClientExchange } from './http/client-exchange.ts';
@@ -34,6 +35,8 @@ export interface TunnelOptions {
   readonly interception?: Interception;
   /** What placeholders stand for; connections to where they are bound are looked into. */
   readonly credentials?: CredentialStore;
+  /** Tokens that are fetched for requests; connections to where they are used are looked into. */
+  readonly grants?: TokenGrants;
   /** What whoever is denied is told of proposals. */
   readonly proposals?: () => ProposalGuide | undefined;
   /** A tunnel without a byte either way for so long is closed; one hour by default. */
@@ -65,7 +68,8 @@ export class Tunnels {
   /** Whether the requests of such a connection are looked at. */
   inspects({ grant, intent }: Granted): boolean {
     if (grant.tls === 'skip') return false;
-    const bound = this.#options.credentials?.isBound(intent.host, intent.port) === true;
+    const { credentials, grants } = this.#options;
+    const bound = [credentials, grants].some((one) => one?.isBound(intent.host, intent.port) === true);
     return grant.inspect || grant.credentials === 'inspect-only' || bound;
   }
 
@@ -204,9 +208,10 @@ export class Tunnels {
     scheme: 'http' | 'https',
     upstream: Upstream,
   ): ConnectionContext {
-    const { generation, observe, credentials, proposals } = this.#options;
+    const { generation, observe, credentials, grants, proposals } = this.#options;
     return {
       ...(proposals === undefined ? {} : { proposals }),
+      ...(grants === undefined ? {} : { grants }),
       ...(credentials === undefined ? {} : { credentials }),
       intent,
       identity,

@@ -1,19 +1,13 @@
 import type { Clock } from '../clock.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { CallError, isRefusal, STATUS } from '../rpc/status.ts';
-import type { Call, CallEvents } from '../rpc/stream.ts';
+import { callOnce, type Method } from '../rpc/unary.ts';
 
 export { codeOf, describeCallError, isRefusal, isTransient } from '../rpc/status.ts';
+export { decode, type Method } from '../rpc/unary.ts';
 export { MAX_MESSAGE_BYTES } from './dial.ts';
 
 const SERVICE = 'openshell.v1.OpenShell';
-
-/** As the generated code describes a method. */
-export interface Method<Req, Res> {
-  readonly name: string;
-  readonly requestType: { encode(message: Req): { finish(): Uint8Array } };
-  readonly responseType: { decode(bytes: Uint8Array): Res };
-}
 
 export interface CallsOptions {
   /** For how long, in milliseconds. */
@@ -152,43 +146,13 @@ export class Channel {
 export const pathOf = (method: { readonly name: string }): string => `/${SERVICE}/${method.name}`;
 
 /** One call on a connection: all requests out, exactly one answer back. */
-export function exchange<Req, Res>(
+export const exchange = <Req, Res>(
   connection: Connection,
   method: Method<Req, Res>,
   requests: readonly Req[],
   token: string,
   timeoutMs: number,
-): Promise<Res> {
-  return new Promise((resolve, reject) => {
-    let answer: { readonly value: Res } | undefined;
-    const events: CallEvents = {
-      message(bytes) {
-        if (answer !== undefined) throw new CallError(STATUS.INTERNAL, 'more than one answer');
-        answer = { value: decode(method, bytes) };
-      },
-      closed(error) {
-        if (error !== undefined) reject(error);
-        else if (answer === undefined) reject(new CallError(STATUS.INTERNAL, 'OK without an answer'));
-        else resolve(answer.value);
-      },
-    };
-    const call: Call = connection.call(pathOf(method), token, events, timeoutMs);
-    for (const request of requests) call.send(method.requestType.encode(request).finish());
-    call.end();
-  });
-}
-
-/** Throws a CallError for bytes that are no such message. */
-export function decode<Res>(
-  method: Pick<Method<unknown, Res>, 'responseType' | 'name'>,
-  bytes: Uint8Array,
-): Res {
-  try {
-    return method.responseType.decode(bytes);
-  } catch {
-    throw new CallError(STATUS.INTERNAL, `the gateway's answer to ${method.name} cannot be read`);
-  }
-}
+): Promise<Res> => callOnce(connection, method, requests, { path: pathOf(method), token, timeoutMs });
 
 const missing = (name: string): CallError =>
   new CallError(STATUS.UNIMPLEMENTED, `the gateway does not know ${name}`);

@@ -9,8 +9,12 @@ import { type Call, type CallEvents, callOn } from './stream.ts';
 export interface Destination {
   readonly address: string;
   readonly port: number;
+  /** Of a Unix socket, which is dialled instead. */
+  readonly socketPath?: string;
   /** Host and port as the gateway is called, for `:authority`. */
   readonly authority: string;
+  /** Sent with every call; names in lower case. */
+  readonly metadata?: Readonly<Record<string, string>>;
   /** The name to verify and to send as SNI; plaintext without. */
   readonly tls: { readonly context: SecureContext; readonly name: string } | undefined;
 }
@@ -89,6 +93,7 @@ export class Connection {
         'content-type': 'application/grpc',
         te: 'trailers',
         'user-agent': 'grpc-openshell-supervisor',
+        ...this.destination.metadata,
         ...(token === '' ? {} : { authorization: `Bearer ${token}` }),
         ...(timeoutMs === undefined ? {} : { 'grpc-timeout': `${Math.max(1, Math.round(timeoutMs))}m` }),
       });
@@ -167,7 +172,8 @@ export function openConnection(destination: Destination, options: ConnectionOpti
       session.destroy();
       socket?.destroy();
       const { address, port } = destination;
-      reject(new CallError(STATUS.UNAVAILABLE, `${address} port ${port}: ${reason}`));
+      const { socketPath } = destination;
+      reject(new CallError(STATUS.UNAVAILABLE, `${socketPath ?? `${address} port ${port}`}: ${reason}`));
     };
     const cancel = options.clock.after(options.connectTimeoutMs, () =>
       fail(`no answer within ${options.connectTimeoutMs / 1000} s`),
@@ -188,7 +194,8 @@ export function openConnection(destination: Destination, options: ConnectionOpti
   });
 }
 
-function dial({ address, port, tls }: Destination): Socket {
+function dial({ address, port, socketPath, tls }: Destination): Socket {
+  if (socketPath !== undefined) return connectTcp({ path: socketPath });
   if (tls === undefined) return connectTcp({ host: address, port, noDelay: true });
   return connectTls({
     host: address,

@@ -1,6 +1,7 @@
 import type { CallerIdentity, Grant, Intent } from '../../policy/intent.ts';
 import type { RequestDecision } from '../../policy/request.ts';
 import type { CredentialStore } from '../credentials/credential-store.ts';
+import type { TokenGrants } from '../credentials/token-grants.ts';
 import type { Field } from './fields.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -51,6 +52,8 @@ export interface ConnectionContext {
   readonly proposals?: () => ProposalGuide | undefined;
   /** Undefined where the gateway has none to give. */
   readonly credentials?: CredentialStore;
+  /** Tokens that are fetched for requests. */
+  readonly grants?: TokenGrants;
 }
 
 export type Decided = RequestDecision;

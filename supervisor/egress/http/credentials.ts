@@ -12,14 +12,25 @@ import { type Field, fieldValue } from './fields.ts';
 /** Of a body whose placeholders are replaced (contract.md, 8.2). */
 export const MAX_REWRITTEN_BYTES = 256 * 1024;
 
-/** The head with its credentials in it; where there are none it is the same. */
-export function headWithCredentials(
-  { credentials, intent }: ConnectionContext,
+/** Why a request cannot go out with its credentials: also a token that could not be had. */
+export type HeadFault =
+  | CredentialFault
+  | { readonly kind: 'no-token'; readonly key: string; readonly reason: string };
+
+/** The head with its credentials in it; where there are none it is the same. May wait for a token. */
+export async function headWithCredentials(
+  { credentials, grants, intent }: ConnectionContext,
   target: AdmittedTarget,
   fields: readonly Field[],
-): Result<AllowedHead, CredentialFault> {
-  const head: AllowedHead = { path: target.path, rawQuery: target.rawQuery, fields };
-  return credentials === undefined ? ok(head) : injectHead(head, credentials, intent);
+): Promise<Result<AllowedHead, HeadFault>> {
+  const plain: AllowedHead = { path: target.path, rawQuery: target.rawQuery, fields };
+  const head = credentials === undefined ? ok(plain) : injectHead(plain, credentials, intent);
+  if (!head.ok || grants === undefined) return head;
+  const { host, port } = intent;
+  const granted = await grants.inject(head.value.fields, { host, port, path: target.path });
+  return granted.ok
+    ? ok({ ...head.value, fields: granted.value })
+    : err({ kind: 'no-token', key: 'token', reason: granted.error });
 }
 
 /** Whether a body must be read whole because its placeholders are to be replaced. */
@@ -72,7 +83,12 @@ export function guarded(
 }
 
 /** What a workload is told when a credential cannot be used (contract.md, 7.8). Never holds a value. */
-export function credentialAnswer(fault: CredentialFault, { intent }: ConnectionContext): LocalAnswer {
+export function credentialAnswer(fault: HeadFault, { intent }: ConnectionContext): LocalAnswer {
+  if (fault.kind === 'no-token')
+    return {
+      status: 502,
+      body: { error: 'token_grant_failed', message: `there is no token for this request: ${fault.reason}` },
+    };
   return fault.kind === 'mismatch'
     ? {
         status: 403,

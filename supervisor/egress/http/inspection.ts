@@ -3,7 +3,6 @@ import { decideRequest } from '../../policy/request-decision.ts';
 import { type AdmittedTarget, admitTarget } from '../../policy/target.ts';
 import { ok } from '../../result.ts';
 import { parseAuthority } from '../authority.ts';
-import type { CredentialFault } from '../credentials/credential-store.ts';
 import { bodyNeed, readWhole } from './body-facts.ts';
 import type { ClientExchange } from './client-exchange.ts';
 import type { ConnectionContext, LocalAnswer, RequestEvent } from './connection-context.ts';
@@ -11,6 +10,7 @@ import {
   bodyWithCredentials,
   credentialAnswer,
   guarded,
+  type HeadFault,
   headWithCredentials,
   MAX_REWRITTEN_BYTES,
   rewritesBody,
@@ -206,7 +206,7 @@ async function outgoing(
     whole = await readBody(client, context, rewrite ? MAX_REWRITTEN_BYTES : MAX_SIGNED_BYTES);
     if (whole === undefined) return undefined;
   }
-  const head = headWithCredentials(context, target, fields);
+  const head = await headWithCredentials(context, target, fields);
   const body =
     whole === undefined ? ok(undefined) : bodyWithCredentials(context, whole, target.path, rewrite);
   const fault = head.ok ? (body.ok ? undefined : body.error) : head.error;
@@ -265,7 +265,7 @@ export function refuseCredential(
   client: ClientExchange,
   context: ConnectionContext,
   path: string,
-  fault: CredentialFault,
+  fault: HeadFault,
 ): void {
   const told = credentialAnswer(fault, context);
   const { policy } = context.grant;

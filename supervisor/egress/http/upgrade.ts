@@ -60,7 +60,7 @@ export async function handleUpgrade(
     return answer(client, denialAnswer(decision, where, context));
   }
   const inspected = protocol === 'websocket';
-  const rewritten = headWithCredentials(context, target, admitted.fields);
+  const rewritten = await headWithCredentials(context, target, admitted.fields);
   if (!rewritten.ok) return refuseCredential(client, context, target.path, rewritten.error);
   const { path, rawQuery } = rewritten.value;
   const fields = inspected ? readableOffer(rewritten.value.fields) : rewritten.value.fields;
