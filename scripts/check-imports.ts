@@ -26,6 +26,7 @@ const ROOT_PARTS = [
   'last-good-config',
   'denials',
   'proposals',
+  'inference',
 ];
 
 /**

@@ -74,6 +74,8 @@ export interface Config {
   readonly spiffeSocket: string | undefined;
   /** The site's proxy; its credentials are read from their file at the start. */
   readonly upstreamProxy: ConfiguredProxy | undefined;
+  /** A file of inference routes, instead of the gateway's. */
+  readonly inferenceRoutes: string | undefined;
   /** Whether the workload may connect to no port but the supervisor's. */
   readonly strictLoopback: boolean;
   /** Upper bound for Landlock's ABI; what the kernel has when absent. */
@@ -97,9 +99,6 @@ export type Command =
   | { readonly kind: 'version' };
 
 type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Flags that change what is enforced or reachable and that this version cannot honour: refused. */
-const UNSUPPORTED = ['inference-routes'] as const;
 
 /** Reads the command line and the environment (contract.md, 4.2 to 4.4). Flags win over variables. */
 export function parseCommandLine(argv: readonly string[], env: Environment): Result<Command, Fault> {
@@ -153,8 +152,6 @@ function readConfig(values: Values, command: readonly string[], env: Environment
       throw usage(
         `--mode ${mode} does not exist here: this supervisor needs no sidecar, so leave --mode out`,
       );
-    for (const name of UNSUPPORTED)
-      if (get(name) !== undefined) throw usage(`--${name} is not supported by this version; leave it out`);
     const endpoints = readEndpoints(get('openshell-endpoint', 'OPENSHELL_ENDPOINT'));
     const [endpoint] = endpoints;
     const main = resolveMainCommand(
@@ -222,6 +219,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         upstreamCaFile: get('upstream-ca-file'),
         spiffeSocket: readSpiffeSocket(get('', 'OPENSHELL_PROVIDER_SPIFFE_WORKLOAD_API_SOCKET')),
         upstreamProxy: readUpstreamProxy(get, values),
+        inferenceRoutes: readInferenceRoutes(get, env, endpoint, warnings),
         strictLoopback: values['strict-loopback'] === true,
         maxProcesses: bound('max-processes', 16, 4_194_304),
         maxOpenFiles: bound('max-open-files', 64, 1_048_576),
@@ -311,6 +309,23 @@ function readTokenSource(env: Environment): ConfiguredToken {
  * The image's ENV reaches us too, so a policy file named by a variable counts only without a gateway:
  * otherwise a hostile image would replace the gateway's policy. A flag comes from the pod's author.
  */
+/** An image's ENV must not send prompts where the gateway does not. */
+function readInferenceRoutes(
+  get: Get,
+  env: Environment,
+  endpoint: URL | undefined,
+  warnings: string[],
+): string | undefined {
+  const file = get('inference-routes');
+  const named = env['OPENSHELL_INFERENCE_ROUTES'];
+  if (file !== undefined || !named) return file;
+  if (endpoint === undefined) return named;
+  warnings.push(
+    'OPENSHELL_INFERENCE_ROUTES is ignored because a gateway is configured; use --inference-routes to override it',
+  );
+  return undefined;
+}
+
 function readPolicySource(
   get: Get,
   values: Values,

@@ -25,6 +25,7 @@ export function confinementInput(
     tls.key,
     config.upstreamProxy?.authFile,
     config.spiffeSocket,
+    config.inferenceRoutes,
     // Its whole directory is hidden, as a secret's is.
     config.stateDir === undefined ? undefined : join(config.stateDir, 'records.db'),
   ].filter((path): path is string => path?.startsWith('/') === true);

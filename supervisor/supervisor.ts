@@ -54,6 +54,7 @@ import { GatewayLink } from './gateway/link.ts';
 import type { SessionState } from './gateway/session.ts';
 import type { TokenSource } from './gateway/token.ts';
 import type { Handover } from './handover.ts';
+import { createInference, type Inference } from './inference.ts';
 import { type InitialPolicy, initialPolicy } from './initial-policy.ts';
 import { LastGoodConfig } from './last-good-config.ts';
 import { findLogDirectory } from './log-directory.ts';
@@ -72,6 +73,7 @@ import { PolicySync } from './policy-sync.ts';
 import { createPolicyLocal } from './proposals.ts';
 import { readinessOf } from './readiness.ts';
 import { err, ok, type Result } from './result.ts';
+import { readSandboxFacts } from './sandbox-facts.ts';
 import { type Settings, settingsOf } from './settings.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
 import { VERSION } from './version.ts';
@@ -145,6 +147,8 @@ class Supervisor {
   #providers: ProviderSync | undefined;
   #grants: TokenGrants | undefined;
   #interception: Interception | undefined;
+  #trust = upstreamTrust(undefined);
+  #inference: Inference | undefined;
   #socketDiag: SocketDiag | undefined;
   #trustFiles: TrustFiles | undefined;
   #running = false;
@@ -238,6 +242,7 @@ class Supervisor {
                 this.#adapters?.metadata === true,
               ),
               trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
+              withheld: this.#inference?.withheld ?? new Set(),
               home: config.workdir,
               tty: config.main.tty,
             }),
@@ -475,6 +480,7 @@ class Supervisor {
   async #prepareInterception(): Promise<void> {
     const roots = this.#need('read the upstream roots', operatorRoots(this.#config.upstreamCaFile));
     const trust = upstreamTrust(roots);
+    this.#trust = trust;
     this.#grants = new TokenGrants({
       clock: systemClock,
       assertion: fetchJwtSvid(this.#config.spiffeSocket, systemClock),
@@ -544,7 +550,29 @@ class Supervisor {
       workspace: () => this.#workspace,
       enabled: () => this.#settings?.policyProposals === true,
     });
-    const local = new LocalServices([policyLocal], this.#interception?.authority);
+    const inference = this.#need(
+      'serve inference.local',
+      createInference({
+        config: this.#config,
+        link: this.#link,
+        clock: systemClock,
+        random: Math.random,
+        resolve: this.#resolve,
+        trust: this.#trust,
+        upstreamProxy,
+        facts: readSandboxFacts(),
+        logging: this.#logging,
+        log: this.#logging.logger('inference'),
+        metrics: this.#metrics,
+        limiter: this.#limiter,
+        readSecret: (path) => this.#privileges.asRoot(() => readFileSync(path, 'utf8')),
+        variable: (name) => this.#handover.environment.get(name),
+      }),
+    );
+    this.#undo.push(() => inference.stop());
+    this.#inference = inference;
+    inference.start();
+    const local = new LocalServices([policyLocal, inference.service], this.#interception?.authority);
     const proxy = this.#need(
       'start the proxy',
       await startExplicitProxy({

@@ -53,6 +53,7 @@ async function confine(job: Job): Promise<Confinement> {
     proxy: '127.0.0.1:3128',
     provider: new Map(),
     trust: {},
+    withheld: new Set(),
     home: '/sandbox',
     tty: false,
   });

@@ -46,6 +46,8 @@ export interface TunnelOptions {
 const DEFAULT_IDLE_MS = 3_600_000;
 /** What all inspected bodies together may hold in memory. */
 const BODY_BYTES = 32 << 20;
+/** Requests of an HTTP/2 client may go out at once over so many HTTP/1.1 connections. */
+const MAX_CONNECTIONS = 8;
 /** A method of HTTP/1 and the blank behind it (RFC 9112, 3), or the preface of HTTP/2 without TLS. */
 const HTTP = /^[A-Za-z][A-Za-z0-9_-]{0,31} /;
 
@@ -99,7 +101,7 @@ export class Tunnels {
 
   /** Handles one request of a plain proxy's client. */
   async inspectOne(granted: Granted, exchange: ClientExchange): Promise<void> {
-    const upstream = await openUpstream(this.#plain(granted), false);
+    const upstream = await openUpstream(this.#plain(granted), 1);
     if (!upstream.ok) return exchange.abort();
     exchange.onClose(() => upstream.value.close());
     await inspectExchange(exchange, this.#context(granted, 'http', upstream.value));
@@ -158,7 +160,7 @@ export class Tunnels {
       );
       return;
     }
-    const upstream = await openUpstream(this.#plain(granted), false);
+    const upstream = await openUpstream(this.#plain(granted), 1);
     if (!upstream.ok) return abortRelay(client, granted.upstream);
     this.#server.serve(client, inspected(this.#context(granted, 'http', upstream.value)));
   }
@@ -186,7 +188,7 @@ export class Tunnels {
       const dialled = ready !== undefined && !ready.destroyed ? ok(ready) : await granted.redial();
       return dialled.ok ? connectTls(dialled.value, host, interception.trust(), protocols) : dialled;
     };
-    const upstream = await openUpstream(open, concurrent);
+    const upstream = await openUpstream(open, concurrent ? MAX_CONNECTIONS : 1);
     // The client's handshake is done: it can be told in its own words.
     const reached = upstream.ok ? upstream.value : unreachable(upstream.error);
     if (secured.destroyed) return reached.close();

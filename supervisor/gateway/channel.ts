@@ -14,6 +14,8 @@ export interface CallsOptions {
   readonly timeoutMs?: number;
   /** Sent instead of the current token. */
   readonly token?: string;
+  /** Of another service than the gateway's own. */
+  readonly service?: string;
 }
 
 export interface ChannelOptions {
@@ -124,7 +126,7 @@ export class Channel {
   async #exchange<Req, Res>(
     method: Method<Req, Res>,
     requests: readonly Req[],
-    { timeoutMs = CALL_TIMEOUT_MS, token = this.#options.token() }: CallsOptions,
+    { timeoutMs = CALL_TIMEOUT_MS, token = this.#options.token(), service = SERVICE }: CallsOptions,
   ): Promise<Res> {
     const connection = this.current;
     if (connection === undefined)
@@ -132,7 +134,11 @@ export class Channel {
     // Asking an older gateway again and again would only fill its log; a new connection is asked anew.
     if (this.#missing.has(method.name)) throw missing(method.name);
     try {
-      return await exchange(connection, method, requests, token, timeoutMs);
+      return await callOnce(connection, method, requests, {
+        path: `/${service}/${method.name}`,
+        token,
+        timeoutMs,
+      });
     } catch (error) {
       const absent = error instanceof CallError && error.code === STATUS.UNIMPLEMENTED;
       if (absent && connection === this.#current) this.#missing.add(method.name);

@@ -1,3 +1,7 @@
+import {
+  type GetInferenceBundleResponse,
+  InferenceDefinition,
+} from '../../proto/generated/openshell/inference/v1/inference.ts';
 import type {
   GetSandboxConfigResponse,
   SandboxPolicy,
@@ -198,6 +202,15 @@ export class GatewayLink {
     } catch (error) {
       return err(describeCallError(error));
     }
+  }
+
+  /** The routes of inference.local. Rejects with what the gateway says. */
+  inferenceBundle(): Promise<GetInferenceBundleResponse> {
+    return this.#channel.unary(
+      InferenceDefinition.methods.getInferenceBundle,
+      {},
+      { service: InferenceDefinition.fullName },
+    );
   }
 
   /** Hands in what an agent proposes, at once: whoever proposes waits for the answer. */

@@ -40,6 +40,8 @@ export interface WorkloadEnvironmentInput {
   readonly proxy: string;
   /** Variables that name the files which clients are to trust; none where TLS is not terminated. */
   readonly trust: Readonly<Record<string, string>>;
+  /** Names that hold what the workload must not have. */
+  readonly withheld: ReadonlySet<string>;
   readonly home: string | undefined;
   readonly tty: boolean;
 }
@@ -52,7 +54,8 @@ export interface WorkloadEnvironmentInput {
 export function workloadEnvironment(input: WorkloadEnvironmentInput): ReadonlyMap<string, string> {
   const environment = new Map<string, string>();
   for (const [name, value] of [...input.inherited, ...input.user, ...input.provider])
-    if (!SCRUBBED.has(name) && !name.startsWith('OPENSHELL_')) environment.set(name, value);
+    if (!SCRUBBED.has(name) && !input.withheld.has(name) && !name.startsWith('OPENSHELL_'))
+      environment.set(name, value);
   const proxyUrl = `http://${input.proxy}`;
   const defaults: Readonly<Record<string, string | undefined>> = {
     HOME: input.home,

@@ -62,11 +62,13 @@ export async function startControl(
         gateway.setSettings({ [key]: value === 'true' });
         return { status: 200, body: { [key]: value === 'true' } };
       }
+      case 'POST /inference':
       case 'POST /credentials': {
         const text = await readBody(request);
         if (text === undefined) return { status: 413, body: { error: `at most ${MAX_BODY_BYTES} bytes` } };
         try {
-          gateway.setCredentials(text);
+          if (url.pathname === '/inference') gateway.setInferenceRoutes(text);
+          else gateway.setCredentials(text);
         } catch (error) {
           return { status: 400, body: { error: String(error) } };
         }

@@ -1,4 +1,5 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { InferenceDefinition } from '../../proto/generated/openshell/inference/v1/inference.ts';
 import type { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import { OpenShellDefinition, type PolicyChunk } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Result } from '../../supervisor/result.ts';
@@ -57,6 +58,7 @@ export interface DevGateway {
   setSettings(settings: Readonly<Record<string, boolean>>): void;
   /** Makes these the credentials of every sandbox; text is JSON (providers.ts). Throws what is wrong with it. */
   setCredentials(text: string): void;
+  setInferenceRoutes(text: string): void;
   /** Makes a policy the next version for every sandbox; text is YAML. The new version, or what is wrong. */
   setPolicy(policy: SandboxPolicy | string): Result<number, string>;
   dropSession(id: string): boolean;
@@ -96,6 +98,7 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
       'grpc.keepalive_timeout_ms': 10_000,
     });
     server.addService(serviceDefinition(OpenShellDefinition, options.newer), implementation);
+    server.addService(serviceDefinition(InferenceDefinition, options.newer), service.inference());
     const place = `${host.includes(':') ? `[${host}]` : host}:${port}`;
     const taken = await new Promise<number>((resolve, reject) => {
       server.bindAsync(place, credentials, (error, bound) =>
@@ -137,6 +140,7 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
     chunks: () => service.drafts.all(),
     decideChunk: (id: string, approved: boolean, reason: string) => service.decideChunk(id, approved, reason),
     setSettings: (settings: Readonly<Record<string, boolean>>) => service.setSettings(settings),
+    setInferenceRoutes: (text: string) => service.setInferenceRoutes(text),
     setCredentials: (text: string) => service.setCredentials(text),
     setPolicy: (policy: SandboxPolicy | string): Result<number, string> => {
       const read = typeof policy === 'string' ? policyFromYaml(policy) : ok(policy);

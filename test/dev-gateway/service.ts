@@ -1,5 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Metadata, type ServerDuplexStream, type ServiceError, status } from '@grpc/grpc-js';
+import {
+  GetInferenceBundleResponse,
+  type InferenceDefinition,
+} from '../../proto/generated/openshell/inference/v1/inference.ts';
 import { EffectiveSetting, PolicySource } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import {
   type GatewayMessage,
@@ -16,6 +20,7 @@ import {
 import { acceptable, readAnalysis } from './analysis.ts';
 import { Drafts, withRule } from './drafts.ts';
 import type { Implementation } from './grpc.ts';
+import { readInferenceRoutes } from './inference.ts';
 import { readProviders } from './providers.ts';
 import {
   type AnalysisView,
@@ -70,6 +75,7 @@ export class GatewayService {
   #revision: PolicyRevision = policyRevision(undefined, 0);
   #settings: Readonly<Record<string, boolean>> = {};
   #providers = GetSandboxProviderEnvironmentResponse.fromPartial({});
+  #inference = GetInferenceBundleResponse.fromPartial({});
   #fault: Fault | undefined;
   #rejection: string | undefined;
 
@@ -102,6 +108,22 @@ export class GatewayService {
     const { policy, version } = this.#revision;
     this.#revision = policyRevision(policy, version, this.#settingsText());
     this.#options.onEvent(`credentials set, revision ${this.#providers.providerEnvRevision}`);
+  }
+
+  /** Makes these the routes of inference.local; see inference.ts. */
+  setInferenceRoutes(text: string): void {
+    this.#inference = readInferenceRoutes(text);
+    this.#options.onEvent(`inference routes set, revision ${this.#inference.revision}`);
+  }
+
+  inference(): Implementation<InferenceDefinition> {
+    return {
+      getInferenceBundle: (call, callback) =>
+        answer(callback, () => {
+          this.#authorize(call.metadata, '');
+          return this.#inference;
+        }),
+    };
   }
 
   /** Decides on a proposal; an approved rule becomes part of the policy at once. False when none waits by that id. */

@@ -9,6 +9,7 @@ const input = {
   proxy: '127.0.0.1:3128',
   provider: new Map(),
   trust: {},
+  withheld: new Set<string>(),
   home: '/sandbox',
   tty: false,
 };

@@ -54,27 +54,24 @@ export interface Upstream {
   close(): void;
 }
 
-/** Connections of one client's connection to its one destination. */
+/** Another connection to the one destination. */
 export type OpenConnection = () => Promise<Result<Socket, string>>;
 
 const MAX_HEAD_BYTES = 64 * 1024;
-/** Requests of an HTTP/2 client may go out at once over so many HTTP/1.1 connections. */
-const MAX_CONNECTIONS = 8;
-
 /**
  * Requests to the destination of one granted connection. The first connection decides the version: HTTP/2 when its
- * TLS negotiated that, else HTTP/1.1 with as many connections as the client's side has requests at a time, up to 8.
+ * TLS negotiated that, else HTTP/1.1 with as many connections as there are requests at a time, up to `maxConnections`.
  */
 export async function openUpstream(
   open: OpenConnection,
-  concurrent: boolean,
+  maxConnections: number,
 ): Promise<Result<Upstream, string>> {
   const first = await open();
   if (!first.ok) return first;
   const socket = first.value;
   if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2')
     return { ok: true, value: http2Upstream(socket, open) };
-  return { ok: true, value: http1Upstream(socket, open, concurrent ? MAX_CONNECTIONS : 1) };
+  return { ok: true, value: http1Upstream(socket, open, maxConnections) };
 }
 
 function http1Upstream(first: Socket, open: OpenConnection, maxSockets: number): Upstream {
