@@ -3,6 +3,7 @@ import type { Config } from './config.ts';
 import type { Anchor } from './confinement/anchor.ts';
 import { serveSocks } from './egress/adapters/socks.ts';
 import type { WayOut } from './egress/adapters/way-out.ts';
+import type { ConnectionSlots } from './egress/connection-slots.ts';
 import type { CredentialStore } from './egress/credentials/credential-store.ts';
 import { DNS_HOST, type PolicyDns, startPolicyDns } from './egress/dns/policy-dns.ts';
 import type { EgressObserver } from './egress/events.ts';
@@ -25,6 +26,7 @@ export interface EgressAdaptersOptions {
   /** Text of the container's resolv.conf. */
   readonly resolvConf: string;
   readonly wayOut: WayOut;
+  readonly slots: ConnectionSlots;
   readonly reachablePorts: (name: string) => readonly number[];
   readonly credentials: CredentialStore;
   readonly clock: Clock;
@@ -49,7 +51,7 @@ export interface EgressAdapters {
 export async function startEgressAdapters(
   options: EgressAdaptersOptions,
 ): Promise<Result<EgressAdapters, Fault>> {
-  const { config, anchor, wayOut, reachablePorts, clock, observe, log } = options;
+  const { config, anchor, wayOut, slots, reachablePorts, clock, observe, log } = options;
   const listen = anchor === undefined ? listenHere : listenInside(anchor);
   let socks: ReturnType<typeof serveSocks> | undefined;
   if (config.socksPort.port !== 0) {
@@ -61,7 +63,7 @@ export async function startEgressAdapters(
     } else {
       const onRefused = (reason: 'malformed' | 'too-many-connections'): void =>
         observe({ kind: 'refused', reason });
-      socks = serveSocks({ listener: listener.value, wayOut, onRefused });
+      socks = serveSocks({ listener: listener.value, wayOut, slots, onRefused });
     }
   }
   const resolver = parseResolvConf(options.resolvConf);
@@ -70,6 +72,7 @@ export async function startEgressAdapters(
     ...(anchor === undefined ? {} : { bind: bindInside(anchor) }),
     reachablePorts,
     wayOut,
+    slots,
     clock,
     observe,
     search: resolver.search,

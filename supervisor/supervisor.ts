@@ -22,6 +22,7 @@ import { runProbe } from './confinement/probe.ts';
 import { startConfined } from './confinement/shim.ts';
 import { confinementInput } from './confinement-input.ts';
 import { DenialReporter } from './denials/denial-reporter.ts';
+import { ConnectionSlots, openFilesLimit, slotsFor } from './egress/connection-slots.ts';
 import { CredentialStore } from './egress/credentials/credential-store.ts';
 import { ProviderSync } from './egress/credentials/provider-sync.ts';
 import { fetchJwtSvid } from './egress/credentials/spiffe.ts';
@@ -572,6 +573,7 @@ class Supervisor {
     this.#undo.push(() => inference.stop());
     this.#inference = inference;
     inference.start();
+    const slots = new ConnectionSlots(slotsFor(openFilesLimit(readOr('/proc/self/limits'))));
     const local = new LocalServices([policyLocal, inference.service], this.#interception?.authority);
     const proxy = this.#need(
       'start the proxy',
@@ -599,6 +601,7 @@ class Supervisor {
         proposals: () =>
           this.#settings?.policyProposals === true ? { skillPath: this.#skill?.path } : undefined,
         local,
+        slots,
         observe,
       }),
     );
@@ -611,6 +614,7 @@ class Supervisor {
         anchor,
         resolvConf: readOr('/etc/resolv.conf'),
         wayOut: proxy.wayOut,
+        slots,
         reachablePorts: (name) => {
           const ours = local.portsOf(name);
           return ours.length > 0 ? ours : policy.reachablePorts(name);

@@ -5,6 +5,7 @@ import { err, ok, type Result } from '../result.ts';
 import { handleConnect } from './adapters/connect.ts';
 import { handleForward } from './adapters/forward.ts';
 import type { WayOut } from './adapters/way-out.ts';
+import { ConnectionSlots, type Slot } from './connection-slots.ts';
 import { LocalServices } from './local-services.ts';
 import { EgressPipeline, type PipelineOptions } from './pipeline.ts';
 import { answerText } from './responses.ts';
@@ -17,8 +18,8 @@ export interface ExplicitProxyOptions extends PipelineOptions, TunnelOptions {
   readonly listener?: ListeningServer;
   /** Hosts that the supervisor is itself; none by default. */
   readonly local?: LocalServices;
-  /** At most so many connections at once (default 1024); the next one is answered 503. */
-  readonly maxConnections?: number;
+  /** What connections share with those of the other adapters; 1024 by default. One without a slot is answered 503. */
+  readonly slots?: ConnectionSlots;
 }
 
 /** A running proxy. */
@@ -48,7 +49,8 @@ export async function startExplicitProxy(
 ): Promise<Result<ExplicitProxy, Fault>> {
   const pipeline = new EgressPipeline(options);
   const sockets = new Set<Socket>();
-  const limit = options.maxConnections ?? 1024;
+  const slots = options.slots ?? new ConnectionSlots(1024);
+  const taken = new WeakMap<object, Slot>();
   const tunnels = new Tunnels(options);
   const local = options.local ?? new LocalServices([], undefined);
   const wayOut: WayOut = {
@@ -74,6 +76,7 @@ export async function startExplicitProxy(
       // A later one is never answered: the first answer closes the connection.
       if (used.has(request.socket)) return;
       used.add(request.socket);
+      taken.get(request.socket)?.busy();
       const startedAt = options.clock.monotonic();
       handleForward(request, response, pipeline, tunnels, local, false, (intent, totals) => {
         const durationMs = Math.round(options.clock.monotonic() - startedAt);
@@ -84,12 +87,14 @@ export async function startExplicitProxy(
   server.on('connect', (request, socket, head: Buffer) => {
     if (used.has(socket)) return void socket.destroy();
     used.add(socket);
+    taken.get(socket)?.busy();
     handleConnect(request, socket as Socket, head, wayOut).catch(() => socket.destroy());
   });
   server.on('connection', (socket: Socket) => {
-    if (sockets.size >= limit) {
+    const slot = slots.take(socket);
+    if (slot === undefined) {
       options.observe({ kind: 'refused', reason: 'too-many-connections' });
-      const detail = `more than ${limit} connections are open`;
+      const detail = `${slots.max} connections are open already`;
       socket.end(answerText({ status: 503, error: 'too_many_connections', detail }));
       socket.on('error', () => undefined);
       socket.destroySoon();
@@ -97,6 +102,7 @@ export async function startExplicitProxy(
     }
     socket.setNoDelay(true);
     socket.allowHalfOpen = true;
+    taken.set(socket, slot);
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
   });

@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { ConnectionSlots } from '../../supervisor/egress/connection-slots.ts';
 import { judgeAddress } from '../../supervisor/policy/addresses.ts';
 import { ok } from '../../supervisor/result.ts';
 import { allow, exchange, startProxy, startUpstream, type Upstream } from './proxy-fixture.ts';
@@ -364,10 +365,12 @@ describe('the listener', () => {
   });
 
   test('answers 503 beyond its bound and serves again when there is room', async () => {
-    const { proxy } = await proxyWith({ maxConnections: 1 });
+    const { proxy } = await proxyWith({ slots: new ConnectionSlots(1) });
+    const upstream = await startUpstream(() => undefined);
+    cleanup.push(upstream.stop);
     const first = connect(proxy.port, '127.0.0.1');
-    await new Promise((resolve) => first.once('connect', resolve));
-    await eventually(() => expect(proxy.openConnections()).toBe(1));
+    first.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\nHost: a\r\n\r\n`);
+    await new Promise((resolve) => first.once('data', resolve));
     expect((await exchange(proxy.port, '')).text).toMatch(/^HTTP\/1\.1 503 /);
     first.destroy();
     await eventually(() => expect(proxy.openConnections()).toBe(0));

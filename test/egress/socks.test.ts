@@ -1,6 +1,7 @@
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { serveSocks } from '../../supervisor/egress/adapters/socks.ts';
+import { ConnectionSlots } from '../../supervisor/egress/connection-slots.ts';
 import { listenHere } from '../../supervisor/egress/listen.ts';
 import type { ExplicitProxyOptions } from '../../supervisor/egress/proxy.ts';
 import type { Intent } from '../../supervisor/policy/intent.ts';
@@ -33,7 +34,7 @@ async function start(options: Partial<ExplicitProxyOptions> = {}, maxConnections
     listener: listener.value,
     wayOut: proxy.wayOut,
     onRefused: (reason) => refused.push(reason),
-    ...(maxConnections === undefined ? {} : { maxConnections }),
+    ...(maxConnections === undefined ? {} : { slots: new ConnectionSlots(maxConnections) }),
   });
   cleanups.push(() => server.stop());
   const { port } = listener.value.address() as AddressInfo;
@@ -193,7 +194,11 @@ describe('what is not carried gets its code', () => {
   });
   test('one connection too many is reset', async () => {
     const { port, server, refused } = await start({}, 1);
-    open(port);
+    const upstream = await startUpstream(() => undefined);
+    cleanups.push(upstream.stop);
+    const { socket, state } = open(port);
+    socket.write(Buffer.concat([GREETING, byName('api.test', upstream.port)]));
+    await until(() => state.hex).toBe(`0500${GRANTED}`);
     await until(server.openConnections).toBe(1);
     expect(await ends(port, GREETING)).toEqual({ hex: '', end: 'reset' });
     expect(refused).toEqual(['too-many-connections']);

@@ -2,6 +2,7 @@ import { isIPv4, isIPv6, type Server, type Socket } from 'node:net';
 import type { Intent } from '../../policy/intent.ts';
 import { err, ok, type Result } from '../../result.ts';
 import { parseAuthority } from '../authority.ts';
+import { ConnectionSlots, type Slot } from '../connection-slots.ts';
 import type { WayOut } from './way-out.ts';
 
 export interface SocksOptions {
@@ -9,8 +10,8 @@ export interface SocksOptions {
   readonly wayOut: WayOut;
   /** A client spoke something else, or too many are connected. */
   readonly onRefused: (reason: 'malformed' | 'too-many-connections') => void;
-  /** 1024 by default; one more is reset. */
-  readonly maxConnections?: number;
+  /** 1024 by default; one without a slot is reset. */
+  readonly slots?: ConnectionSlots;
 }
 
 export interface SocksServer {
@@ -28,7 +29,6 @@ const USERNAME_PASSWORD = 2;
 const NO_METHOD = 0xff;
 const CONNECT = 1;
 const ADDRESS = { v4: 1, name: 3, v6: 4 } as const;
-const MAX_CONNECTIONS = 1024;
 /** From the connection to the end of its request. */
 const HANDSHAKE_MS = 15_000;
 
@@ -40,12 +40,13 @@ type Failure = { readonly answer: Buffer | undefined };
  * password (RFC 1929) are taken and not looked at: who calls is told by the kernel. BIND and UDP ASSOCIATE are refused.
  */
 export function serveSocks(options: SocksOptions): SocksServer {
-  const { listener, wayOut, onRefused, maxConnections = MAX_CONNECTIONS } = options;
+  const { listener, wayOut, onRefused, slots = new ConnectionSlots(1024) } = options;
   const sockets = new Set<Socket>();
   listener.on('error', () => undefined); // running out of descriptors passes
   listener.on('connection', (socket) => {
     socket.on('error', () => undefined); // 'close' follows
-    if (sockets.size >= maxConnections) {
+    const slot = slots.take(socket);
+    if (slot === undefined) {
       onRefused('too-many-connections');
       socket.resetAndDestroy();
       return;
@@ -54,7 +55,7 @@ export function serveSocks(options: SocksOptions): SocksServer {
     socket.allowHalfOpen = true;
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    serve(socket, wayOut, () => onRefused('malformed')).catch(() => socket.destroy());
+    serve(socket, slot, wayOut, () => onRefused('malformed')).catch(() => socket.destroy());
   });
   return {
     openConnections: () => sockets.size,
@@ -65,7 +66,7 @@ export function serveSocks(options: SocksOptions): SocksServer {
   };
 }
 
-async function serve(socket: Socket, wayOut: WayOut, onMalformed: () => void): Promise<void> {
+async function serve(socket: Socket, slot: Slot, wayOut: WayOut, onMalformed: () => void): Promise<void> {
   const timer = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
   const asked = await handshake(socket);
   clearTimeout(timer);
@@ -75,6 +76,7 @@ async function serve(socket: Socket, wayOut: WayOut, onMalformed: () => void): P
     else refuse(socket, asked.error.answer);
     return;
   }
+  slot.busy();
   const granted = await wayOut.open(asked.value, socket);
   if (!granted.ok) {
     const code = granted.error.status === 403 ? REPLY.notAllowed : REPLY.unreachable;

@@ -1,4 +1,5 @@
 import type { Server, Socket } from 'node:net';
+import { ConnectionSlots } from '../connection-slots.ts';
 import { firstBytes } from '../first-bytes.ts';
 import type { Listen } from '../listen.ts';
 import { answerText, type ProxyAnswer } from '../responses.ts';
@@ -16,12 +17,11 @@ export interface TransparentOptions {
   readonly makeRoom: () => boolean;
   /** Listeners at once, 1024 by default: each is a descriptor. */
   readonly maxListeners?: number;
-  /** Connections at once, 1024 by default; one more is reset. */
-  readonly maxConnections?: number;
+  /** Connections at once, 1024 by default; one without a slot is reset. */
+  readonly slots?: ConnectionSlots;
 }
 
 const MAX_LISTENERS = 1024;
-const MAX_CONNECTIONS = 1024;
 /** How long a denied client has to show that it speaks HTTP, and so can be told why. */
 const TELL_MS = 250;
 const HTTP = /^[A-Z]{3,16} \S{1,64}/;
@@ -48,10 +48,12 @@ export class TransparentListeners {
   readonly #options: TransparentOptions;
   readonly #places = new Map<string, Place>();
   readonly #sockets = new Set<Socket>();
+  readonly #slots: ConnectionSlots;
   #listeners = 0;
 
   constructor(options: TransparentOptions) {
     this.#options = options;
+    this.#slots = options.slots ?? new ConnectionSlots(1024);
   }
 
   get openConnections(): number {
@@ -134,14 +136,16 @@ export class TransparentListeners {
   }
 
   #accept(socket: Socket, address: string, place: Place, port: number): void {
-    const { maxConnections = MAX_CONNECTIONS, onTooMany, nameOf } = this.#options;
+    const { onTooMany, nameOf } = this.#options;
     socket.on('error', () => undefined); // 'close' follows
     const host = nameOf(address);
-    if (host === undefined || this.#sockets.size >= maxConnections) {
+    const slot = host === undefined ? undefined : this.#slots.take(socket);
+    if (host === undefined || slot === undefined) {
       if (host !== undefined) onTooMany();
       socket.resetAndDestroy();
       return;
     }
+    slot.busy(); // the address that it came to says what it wants
     socket.setNoDelay(true);
     socket.allowHalfOpen = true;
     this.#sockets.add(socket);

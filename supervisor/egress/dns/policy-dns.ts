@@ -3,6 +3,7 @@ import type { Clock } from '../../clock.ts';
 import { err, ok, type Result } from '../../result.ts';
 import { TransparentListeners } from '../adapters/transparent.ts';
 import type { WayOut } from '../adapters/way-out.ts';
+import type { ConnectionSlots } from '../connection-slots.ts';
 import type { EgressObserver } from '../events.ts';
 import type { Listen } from '../listen.ts';
 import { DeniedNames } from './denied-names.ts';
@@ -21,6 +22,8 @@ export interface PolicyDnsOptions {
   /** At which ports the policy in force lets anybody reach a name. */
   readonly reachablePorts: (name: string) => readonly number[];
   readonly wayOut: WayOut;
+  /** Shared with the other adapters. */
+  readonly slots?: ConnectionSlots;
   readonly clock: Clock;
   readonly observe: EgressObserver;
   /** Suffixes that the workload's resolver tries, of its resolv.conf. */
@@ -58,6 +61,7 @@ export async function startPolicyDns(options: PolicyDnsOptions): Promise<Result<
   const listeners = new TransparentListeners({
     listen,
     wayOut,
+    ...(options.slots === undefined ? {} : { slots: options.slots }),
     nameOf: (address) => names.nameOf(address),
     makeRoom: () => names.evict(),
     onUnavailable: (address, at, reason) => {
