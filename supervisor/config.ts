@@ -74,6 +74,8 @@ export interface Config {
   readonly spiffeSocket: string | undefined;
   /** The site's proxy; its credentials are read from their file at the start. */
   readonly upstreamProxy: ConfiguredProxy | undefined;
+  /** Relays at once. */
+  readonly maxRelays: number;
   /** A file of inference routes, instead of the gateway's. */
   readonly inferenceRoutes: string | undefined;
   /** Whether the workload may connect to no port but the supervisor's. */
@@ -219,6 +221,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         upstreamCaFile: get('upstream-ca-file'),
         spiffeSocket: readSpiffeSocket(get('', 'OPENSHELL_PROVIDER_SPIFFE_WORKLOAD_API_SOCKET')),
         upstreamProxy: readUpstreamProxy(get, values),
+        maxRelays: number('--max-relays', get('max-relays'), 64, 0, 1024),
         inferenceRoutes: readInferenceRoutes(get, env, endpoint, warnings),
         strictLoopback: values['strict-loopback'] === true,
         maxProcesses: bound('max-processes', 16, 4_194_304),

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import type { Duplex } from 'node:stream';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import {
   type BufferEvent,
@@ -52,6 +53,8 @@ import { Ending } from './ending.ts';
 import { reportEnforcement } from './enforcement-report.ts';
 import { Fault } from './fault.ts';
 import { GatewayLink } from './gateway/link.ts';
+import type { RelayEvent } from './gateway/relay/relays.ts';
+import type { RelayTarget } from './gateway/relay/target.ts';
 import type { SessionState } from './gateway/session.ts';
 import type { TokenSource } from './gateway/token.ts';
 import type { Handover } from './handover.ts';
@@ -416,7 +419,11 @@ class Supervisor {
           log.warn(`session ${state.kind}: ${state.reason}`, { redialInMs: Math.round(state.redialInMs) });
       },
       onBeat: () => this.#metrics.heartbeats.inc(),
-      onRelayOpen: () => ({ success: false, error: 'this supervisor does not serve relays yet' }),
+      relays: {
+        max: this.#config.maxRelays,
+        connect: (target) => this.#reachIn(target),
+        observe: (event) => this.#relayed(event),
+      },
       onError: (what, message) => log.debug(`${what}: ${message}`),
     });
     const providers = new ProviderSync({
@@ -449,6 +456,30 @@ class Supervisor {
     // With a policy file the sandbox can start without its gateway; without one initialPolicy tries on.
     if (!prepared.ok && prepared.error.kind !== 'gateway') this.#need('open the gateway link', prepared);
     if (!prepared.ok) log.warn(prepared.error.message);
+  }
+
+  /** Connects a relay to its target inside the sandbox. */
+  async #reachIn(target: RelayTarget): Promise<Result<Duplex, string>> {
+    if (target.kind === 'ssh') return err('this supervisor has no SSH server');
+    return err('this supervisor connects to nothing inside');
+  }
+
+  #relayed(event: RelayEvent): void {
+    if (event.kind === 'opened') this.#metrics.relays.inc({ outcome: 'opened' });
+    if (event.kind === 'refused') {
+      this.#metrics.relays.inc({ outcome: 'refused' });
+      this.#log.warn(`a relay was refused: ${event.reason}`, { channel: event.channelId });
+    }
+    if (event.kind !== 'closed') return;
+    const { channelId: channel, reason, sentBytes, receivedBytes, durationMs } = event;
+    this.#metrics.relayBytes.inc({ direction: 'out' }, sentBytes);
+    this.#metrics.relayBytes.inc({ direction: 'in' }, receivedBytes);
+    this.#log.info(`a relay ended${reason === undefined ? '' : `: ${reason}`}`, {
+      channel,
+      sentBytes,
+      receivedBytes,
+      durationMs,
+    });
   }
 
   async #planConfinement(policy: PolicyInForce): Promise<ConfinementPlan> {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createMemoryBuffer } from '../../supervisor/buffer/memory-buffer.ts';
 import { GatewayLink } from '../../supervisor/gateway/link.ts';
-import { ok } from '../../supervisor/result.ts';
+import { err, ok } from '../../supervisor/result.ts';
 import { VirtualClock } from '../../test/gateway/virtual-clock.ts';
 
 export interface LinkFigures {
@@ -48,7 +48,7 @@ const link = new GatewayLink({
   onBeat: () => {
     beats += 1;
   },
-  onRelayOpen: () => ({ success: false, error: '' }),
+  relays: { connect: async () => err('not here'), max: 8, observe: () => undefined },
   onError: () => undefined,
 });
 

@@ -24,6 +24,7 @@ const FLAGS = {
   'log-format': text('json or pretty'),
   'ssh-socket-path': text('socket of the SSH server'),
   'inference-routes': text('file of inference routes'),
+  'max-relays': text('relays at once (shells, copies, forwarded ports), 64 by default'),
   'state-dir': text('directory for what outlives a restart: undelivered records, the last good policy'),
   'health-check': flag('serve /healthz, /readyz and /metrics'),
   'health-port': text('port of the health server'),

@@ -10,7 +10,6 @@ import type {
   Enforcement,
   GetDraftPolicyResponse,
   GetSandboxProviderEnvironmentResponse,
-  RelayOpen,
   SubmitPolicyAnalysisRequest,
   SubmitPolicyAnalysisResponse,
   SupervisorHello,
@@ -28,6 +27,7 @@ import { Delivery, type Manner } from './delivery/delivery.ts';
 import type { Call } from './delivery/wire.ts';
 import { dial, type Keepalive } from './dial.ts';
 import { endpointOf, type ResolveHost } from './endpoint.ts';
+import { Relays, type RelaysOptions } from './relay/relays.ts';
 import { RotationWatch } from './rotation.ts';
 import { GatewaySession, type SessionState } from './session.ts';
 import { dialSession } from './session-dial.ts';
@@ -61,7 +61,7 @@ export interface GatewayLinkOptions {
   readonly onConfig: (config: GetSandboxConfigResponse) => Promise<void>;
   readonly onState: (state: SessionState) => void;
   readonly onBeat: () => void;
-  readonly onRelayOpen: (request: RelayOpen) => { readonly success: boolean; readonly error: string };
+  readonly relays: Pick<RelaysOptions, 'connect' | 'max' | 'observe'>;
   readonly onError: (what: string, message: string) => void;
 }
 
@@ -82,6 +82,7 @@ export class GatewayLink {
   readonly #options: GatewayLinkOptions;
   readonly #channel: Channel;
   readonly #session: GatewaySession;
+  readonly #relays: Relays;
   readonly #config: ConfigSync;
   readonly #delivery: Delivery;
   readonly #token: TokenHolder;
@@ -111,13 +112,15 @@ export class GatewayLink {
       random,
       readSecret,
     );
+    this.#relays = new Relays({ clock, ...options.relays });
     this.#session = new GatewaySession({
       clock,
       random,
       dial: (events, renewToken) => dialSession(this.#channel, this.#token, events, renewToken),
       hello: () => this.#hello(),
       heartbeat: () => this.#heartbeat(),
-      onRelayOpen: options.onRelayOpen,
+      onRelayOpen: (request, session) => this.#relays.open(request, session),
+      onRelayClose: (close) => this.#relays.close(close),
       onState: (state) => {
         if (state.kind === 'established') this.#delivery.hurry();
         options.onState(state);
@@ -282,6 +285,7 @@ export class GatewayLink {
     this.#tokenFile.stop();
     const empty = await this.#delivery.drain(deadlineMs);
     this.#delivery.stop();
+    this.#relays.stop();
     this.#session.stop();
     this.#channel.close();
     return empty;

@@ -12,6 +12,7 @@ import { type Channel, decode, pathOf } from './channel.ts';
 import type { SessionStream, StreamEvents } from './session.ts';
 
 const METHOD = OpenShellDefinition.methods.connectSupervisor;
+const RELAY = OpenShellDefinition.methods.relayStream;
 
 /** What a dial needs of the token: one that is worth sending, or one read or exchanged anew. */
 export interface DialToken {
@@ -88,6 +89,12 @@ export function dialSession(
     cancel() {
       if (call === undefined) close(new CallError(STATUS.CANCELLED, 'given up'));
       else call.cancel();
+    },
+    relay(events) {
+      // A connection that is being left takes no new calls; whoever follows it leads to the same gateway.
+      const place = connection?.usable === true ? connection : (channel.current ?? connection);
+      if (place === undefined) throw new CallError(STATUS.UNAVAILABLE, 'there is no connection');
+      return place.call(pathOf(RELAY), token.current(), events);
     },
     probe: () => connection?.probe(),
   };

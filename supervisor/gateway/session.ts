@@ -1,13 +1,16 @@
 import type {
   GatewayMessage,
+  RelayClose,
   RelayOpen,
   SessionAccepted,
   SupervisorMessage,
 } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Clock, Random } from '../clock.ts';
 import { CallError, codeOf, describeCallError, retryAfterOf, STATUS } from '../rpc/status.ts';
+import type { Call, CallEvents } from '../rpc/stream.ts';
 import { Backoff } from './backoff.ts';
 import { acceptInterval, Heartbeat } from './heartbeat.ts';
+import type { RelaySession } from './relay/relays.ts';
 
 /** A session that stands: what the gateway said when it accepted it. */
 interface Standing {
@@ -75,6 +78,8 @@ export interface SessionStream {
   /** Ends it politely: nothing more comes from us. */
   end(): void;
   cancel(): void;
+  /** Opens a RelayStream beside it. */
+  relay(events: CallEvents): Call;
   /** Asks the other side for a sign of life; without one the stream closes. */
   probe(): void;
 }
@@ -86,8 +91,9 @@ export interface SessionOptions {
   readonly dial: (events: StreamEvents, renewToken: boolean) => SessionStream;
   readonly hello: () => SupervisorMessage;
   readonly heartbeat: () => SupervisorMessage;
-  /** Decides on a relay; the error is told to the gateway at once. */
-  readonly onRelayOpen: (request: RelayOpen) => { readonly success: boolean; readonly error: string };
+  /** A relay is asked for; it is answered whenever it can be, and may outlive the session. */
+  readonly onRelayOpen: (request: RelayOpen, session: RelaySession) => void;
+  readonly onRelayClose: (close: RelayClose) => void;
   readonly onState: (state: SessionState) => void;
   readonly onBeat: () => void;
   /** A connection is replaced after a uniform part of the second half of this; 0 is never. */
@@ -248,13 +254,19 @@ export class GatewaySession {
       }
       case 'relayOpen': {
         // It may come before the acceptance: the gateway registers us first (contract.md, 2.1).
-        const answer = this.#options.onRelayOpen(payload.value);
-        const value = { channelId: payload.value.channelId, ...answer };
-        if (!stream.send({ payload: { $case: 'relayOpenResult', value } }) && live) this.#lost(DEAF);
+        this.#options.onRelayOpen(payload.value, {
+          reply: (value) => {
+            const sent = stream.send({ payload: { $case: 'relayOpenResult', value } });
+            if (!sent && this.#live?.stream === stream) this.#lost(DEAF);
+          },
+          relay: (events) => stream.relay(events),
+        });
         return;
       }
-      case 'heartbeat':
       case 'relayClose':
+        this.#options.onRelayClose(payload.value);
+        return;
+      case 'heartbeat':
       case undefined: // a message that this version does not know
         return;
     }

@@ -25,6 +25,8 @@ export function createMetrics(version: string) {
     decisions: counter('egress_decisions_total', 'Connections of the workload by outcome.', ['decision']),
     denials: counter('egress_denials_total', 'Denied connections by stage.', ['stage']),
     requests: counter('egress_requests_total', 'Inspected requests of the workload by outcome.', ['outcome']),
+    relays: counter('relays_total', 'Relays that the gateway asked for.', ['outcome']),
+    relayBytes: counter('relay_bytes_total', 'Bytes through relays, seen from the sandbox.', ['direction']),
     inferenceCalls: counter('inference_calls_total', 'Calls of inference.local by outcome.', ['outcome']),
     openConnections: gauge('egress_open_connections', 'Connections to the proxy that are open.'),
     bytes: counter('egress_bytes_total', 'Bytes relayed, seen from the workload.', ['direction']),

@@ -27,6 +27,8 @@ export interface ConnectionOptions {
   /** How long its answer may take; contract.md, 3: 20 s. */
   readonly keepaliveTimeoutMs: number;
   readonly maxMessageBytes: number;
+  /** What the other side may send ahead on each call, bytes; RFC 9113's 65,535 when absent. */
+  readonly windowBytes?: number;
 }
 
 /** What ends or will end a connection. Each comes at most once; `retiring` never after `closed`. */
@@ -165,7 +167,10 @@ export function openConnection(destination: Destination, options: ConnectionOpti
         socket = dial(destination);
         return socket;
       },
-      settings: { enablePush: false },
+      settings: {
+        enablePush: false,
+        ...(options.windowBytes === undefined ? {} : { initialWindowSize: options.windowBytes }),
+      },
     });
     const fail = (reason: string): void => {
       cancel();
@@ -184,6 +189,8 @@ export function openConnection(destination: Destination, options: ConnectionOpti
     session.once('close', onClose);
     session.once('remoteSettings', () => {
       cancel();
+      // A call that is not read must not hold up the others: all of them together have room for many windows.
+      if (options.windowBytes !== undefined) session.setLocalWindowSize(16 * options.windowBytes);
       // The connection's own listeners come first: a session without one would end the process at an error.
       const connection = new Connection(destination, session, options);
       session.off('error', onError);
@@ -217,7 +224,14 @@ function refused(events: CallEvents, error: CallError): Call {
     events.closed(error);
   };
   queueMicrotask(close);
-  return { send: () => true, end: () => undefined, cancel: close };
+  return {
+    send: () => true,
+    sendFrame: () => true,
+    pause: () => undefined,
+    resume: () => undefined,
+    end: () => undefined,
+    cancel: close,
+  };
 }
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -7,6 +7,12 @@ import { CallError, STATUS } from './status.ts';
 /** What a call tells its caller. `closed` comes exactly once, and nothing after it; undefined is OK. */
 export interface CallEvents {
   message(bytes: Buffer): void;
+  /** What `send` found no room for is on its way: there is room again. */
+  drained?(): void;
+  /**
+   * The other side has said its last with OK while ours may go on. Without this, an end of theirs is the end of the call.
+   */
+  ended?(): void;
   closed(error: CallError | undefined): void;
 }
 
@@ -14,6 +20,11 @@ export interface CallEvents {
 export interface Call {
   /** False when too much waits to be sent: the other side does not read. */
   send(message: Uint8Array): boolean;
+  /** Sends a whole frame, its head included. False when it has to wait: `drained` is told when there is room again. */
+  sendFrame(frame: Buffer): boolean;
+  /** Takes nothing more for now, so that the other side has to wait (RFC 9113, 5.2); what was taken is still told. */
+  pause(): void;
+  resume(): void;
   /** Says that nothing more comes from us. */
   end(): void;
   /** Gives the call up; `closed` is told. */
@@ -75,8 +86,13 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
       finish(error instanceof CallError ? error : new CallError(STATUS.INTERNAL, String(error)));
     }
   });
+  stream.on('drain', () => {
+    if (!over) events.drained?.();
+  });
   stream.on('end', () => {
     if (outcome === undefined) return; // the reset that follows tells why
+    if (outcome.error === undefined && events.ended !== undefined && !stream.writableEnded && reader.complete)
+      return events.ended(); // the close that follows our own end tells the outcome
     if (outcome.error === undefined && !reader.complete)
       finish(new CallError(STATUS.INTERNAL, 'the answer ends within a message'));
     else finish(outcome.error);
@@ -92,6 +108,9 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
       stream.write(frameOf(message));
       return stream.writableLength <= MAX_UNSENT;
     },
+    sendFrame: (frame) => over || stream.destroyed || stream.writableEnded || stream.write(frame),
+    pause: () => void stream.pause(),
+    resume: () => void stream.resume(),
     end() {
       if (!over && !stream.destroyed && !stream.writableEnded) stream.end();
     },

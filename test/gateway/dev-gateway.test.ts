@@ -7,7 +7,7 @@ import { systemClock } from '../../supervisor/clock.ts';
 import { exchange, type Method } from '../../supervisor/gateway/channel.ts';
 import { dial } from '../../supervisor/gateway/dial.ts';
 import { GatewayLink } from '../../supervisor/gateway/link.ts';
-import { ok } from '../../supervisor/result.ts';
+import { err, ok } from '../../supervisor/result.ts';
 import { STATUS as status } from '../../supervisor/rpc/status.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
 
@@ -158,7 +158,7 @@ describe('a supervisor link', () => {
       onConfig: async () => undefined,
       onState: (state) => states.push(state.kind),
       onBeat: () => undefined,
-      onRelayOpen: () => ({ success: false, error: 'not here' }),
+      relays: { connect: async () => err('not here'), max: 8, observe: () => undefined },
       onError: () => undefined,
     });
     return { link, states };

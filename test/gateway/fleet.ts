@@ -148,7 +148,8 @@ export class Fleet {
       dial: (events) => this.#dial(events),
       hello: () => BEAT,
       heartbeat: () => BEAT,
-      onRelayOpen: () => ({ success: false, error: '' }),
+      onRelayOpen: () => undefined,
+      onRelayClose: () => undefined,
       onState: ({ kind }) => {
         if (kind === 'established' || kind === 'draining') this.#standing.add(id);
         else this.#standing.delete(id);
@@ -194,6 +195,9 @@ export class Fleet {
       home.replica.links.delete(home.link);
     };
     return {
+      relay: () => {
+        throw new Error('there are no relays here');
+      },
       send: () => {
         home?.replica.beats.add(this.clock.now());
         return true;

@@ -3,7 +3,7 @@ import { expect, vi } from 'vitest';
 import { createMemoryBuffer } from '../../supervisor/buffer/memory-buffer.ts';
 import { GatewayLink, type GatewayLinkOptions } from '../../supervisor/gateway/link.ts';
 import type { SessionState } from '../../supervisor/gateway/session.ts';
-import { ok } from '../../supervisor/result.ts';
+import { err, ok } from '../../supervisor/result.ts';
 import { fastClock } from './fast-clock.ts';
 
 /** How much faster than the machine's the clock of these links runs. */
@@ -32,7 +32,7 @@ export function linkTo(port: number, token: () => string, more: Partial<GatewayL
     onConfig: async () => undefined,
     onState: (state) => states.push(state),
     onBeat: () => undefined,
-    onRelayOpen: () => ({ success: false, error: 'not here' }),
+    relays: { connect: async () => err('not here'), max: 8, observe: () => undefined },
     onError: (what, message) => complaints.push(`${what}: ${message}`),
     ...more,
   });

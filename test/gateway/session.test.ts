@@ -69,6 +69,9 @@ function world(random: () => number = () => 0.5, more: Partial<SessionOptions> =
       };
       dialled.push(one);
       return {
+        relay: () => {
+          throw new Error('there are no relays here');
+        },
         send: (message) => {
           one.sent.push(message);
           return !one.deaf;
@@ -86,7 +89,8 @@ function world(random: () => number = () => 0.5, more: Partial<SessionOptions> =
     },
     hello: () => HELLO,
     heartbeat: () => BEAT,
-    onRelayOpen: () => ({ success: false, error: 'not here' }),
+    onRelayOpen: ({ channelId }, session) => session.reply({ channelId, success: false, error: 'not here' }),
+    onRelayClose: () => undefined,
     onState: (state) => states.push(state),
     onBeat: () => undefined,
     maxAgeMs: 0,

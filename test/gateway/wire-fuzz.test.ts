@@ -144,6 +144,9 @@ test('whatever happens in whatever order, a session dials on, never two at once,
             expect(streams.filter(({ over, ended }) => !over && !ended).length).toBeLessThanOrEqual(1);
             streams.push(one);
             return {
+              relay: () => {
+                throw new Error('there are no relays here');
+              },
               send: (_: SupervisorMessage) => true,
               end: () => {
                 one.ended = true;
@@ -159,7 +162,8 @@ test('whatever happens in whatever order, a session dials on, never two at once,
           },
           hello: () => ({ payload: undefined }),
           heartbeat: () => ({ payload: undefined }),
-          onRelayOpen: () => ({ success: false, error: '' }),
+          onRelayOpen: () => undefined,
+          onRelayClose: () => undefined,
           onState: () => undefined,
           onBeat: () => undefined,
         });

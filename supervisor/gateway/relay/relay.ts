@@ -1,0 +1,107 @@
+import type { Duplex } from 'node:stream';
+import { RelayFrame } from '../../../proto/generated/openshell/v1/openshell.ts';
+import type { CallError } from '../../rpc/status.ts';
+import type { Call, CallEvents } from '../../rpc/stream.ts';
+import { dataFrame } from './data-frame.ts';
+
+export interface RelayTotals {
+  /** Bytes from the target to the user. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+}
+
+export interface RelayOptions {
+  readonly channelId: string;
+  /** What was connected to inside the sandbox. */
+  readonly target: Duplex;
+  /** Opens the RelayStream. */
+  readonly call: (events: CallEvents) => Call;
+  /** Once, when both directions are over; undefined is an end of both. */
+  readonly onEnd: (totals: RelayTotals, reason: string | undefined) => void;
+}
+
+/** Pieces as upstream sends them (contract.md, 2.2) would cost four times as many frames; its limit is 1 MiB. */
+const MAX_PIECE = 64 * 1024;
+
+/**
+ * Carries bytes between a RelayStream and a target until both directions have ended. Each side is read only as fast as the
+ * other one takes it, so what is held is a window of HTTP/2 and a socket's buffer. An end of one direction is passed on, and the
+ * other one goes on.
+ */
+export class Relay {
+  readonly #options: RelayOptions;
+  readonly #call: Call;
+  #sent = 0;
+  #received = 0;
+  #initialised = false;
+  #over = false;
+
+  constructor(options: RelayOptions) {
+    this.#options = options;
+    const { channelId, target, call } = options;
+    this.#call = call({
+      message: (bytes) => this.#take(bytes),
+      drained: () => void target.resume(),
+      ended: () => this.#endTarget(),
+      closed: (error) => this.#closed(error),
+    });
+    this.#call.send(RelayFrame.encode({ payload: { $case: 'init', value: { channelId } } }).finish());
+    target.on('data', (chunk: Buffer) => this.#give(chunk));
+    target.on('drain', () => this.#call.resume());
+    target.once('end', () => this.#call.end());
+    target.once('error', () => undefined); // its close tells
+    target.once('close', () => {
+      if (!target.readableEnded) this.end('the target broke off');
+    });
+  }
+
+  /** Breaks both directions off. */
+  end(reason: string): void {
+    if (this.#over) return;
+    this.#finish(reason);
+    this.#call.cancel();
+  }
+
+  #give(chunk: Buffer): void {
+    this.#sent += chunk.length;
+    let room = true;
+    for (let at = 0; at < chunk.length; at += MAX_PIECE)
+      room = this.#call.sendFrame(dataFrame(chunk.subarray(at, at + MAX_PIECE)));
+    if (!room) this.#options.target.pause();
+  }
+
+  #take(bytes: Buffer): void {
+    if (this.#over) return;
+    const { target } = this.#options;
+    const { payload } = RelayFrame.decode(bytes);
+    // The gateway never has to say which channel it is: a second one would be a mistake (contract.md, 2.2).
+    if (payload?.$case === 'init') {
+      if (this.#initialised) this.end('the gateway named the channel twice');
+      this.#initialised = true;
+      return;
+    }
+    if (payload?.$case !== 'data' || payload.value.length === 0 || !target.writable) return;
+    this.#received += payload.value.length;
+    if (!target.write(payload.value)) this.#call.pause();
+  }
+
+  #endTarget(): void {
+    if (this.#options.target.writable) this.#options.target.end();
+  }
+
+  #closed(error: CallError | undefined): void {
+    if (this.#over) return;
+    // The target may still have to take what came last.
+    if (error === undefined) this.#endTarget();
+    this.#finish(error?.details);
+  }
+
+  #finish(reason: string | undefined): void {
+    this.#over = true;
+    const { target, onEnd } = this.#options;
+    if (reason !== undefined) target.destroy();
+    else if (!target.writableFinished) target.once('finish', () => target.destroy());
+    else target.destroy();
+    onEnd({ sentBytes: this.#sent, receivedBytes: this.#received }, reason);
+  }
+}
