@@ -1,12 +1,18 @@
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { Duplex } from 'node:stream';
+import { Metadata, Server, ServerCredentials } from '@grpc/grpc-js';
 import { InferenceDefinition } from '../../proto/generated/openshell/inference/v1/inference.ts';
 import type { SandboxPolicy } from '../../proto/generated/openshell/sandbox/v1/sandbox.ts';
-import { OpenShellDefinition, type PolicyChunk } from '../../proto/generated/openshell/v1/openshell.ts';
+import {
+  OpenShellDefinition,
+  type PolicyChunk,
+  type RelayOpen,
+} from '../../proto/generated/openshell/v1/openshell.ts';
 import type { Result } from '../../supervisor/result.ts';
 import { err, ok } from '../../supervisor/result.ts';
 import { startControl } from './control.ts';
 import { serviceDefinition } from './grpc.ts';
 import { policyFromYaml } from './policy-yaml.ts';
+import { serveRelayStreams } from './relay-call.ts';
 import { type Fault, GatewayService } from './service.ts';
 import type { AnalysisView, ExitView, LogView, PolicyReportView, SessionView } from './state.ts';
 import type { MintedToken } from './tokens.ts';
@@ -59,6 +65,7 @@ export interface DevGateway {
   /** Makes these the credentials of every sandbox; text is JSON (providers.ts). Throws what is wrong with it. */
   setCredentials(text: string): void;
   setInferenceRoutes(text: string): void;
+  openRelay(sandboxId: string, target: RelayOpen['target']): Promise<Duplex>;
   /** Makes a policy the next version for every sandbox; text is YAML. The new version, or what is wrong. */
   setPolicy(policy: SandboxPolicy | string): Result<number, string>;
   dropSession(id: string): boolean;
@@ -105,9 +112,11 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
         error === null ? resolve(bound) : reject(error),
       );
     });
+    serveRelayStreams(server, (call, headers) => service.relay(call, Metadata.fromHttp2Headers(headers)));
     return { server, port: taken };
   };
   const first = await listen(options.port ?? 0);
+  service.listensAt(host, first.port);
   let server: Server | undefined = first.server;
   // Refusing and accepting follow each other, whoever asks.
   let turn: Promise<void> = Promise.resolve();
@@ -140,6 +149,7 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
     chunks: () => service.drafts.all(),
     decideChunk: (id: string, approved: boolean, reason: string) => service.decideChunk(id, approved, reason),
     setSettings: (settings: Readonly<Record<string, boolean>>) => service.setSettings(settings),
+    openRelay: (sandboxId: string, target: RelayOpen['target']) => service.openRelay(sandboxId, target),
     setInferenceRoutes: (text: string) => service.setInferenceRoutes(text),
     setCredentials: (text: string) => service.setCredentials(text),
     setPolicy: (policy: SandboxPolicy | string): Result<number, string> => {

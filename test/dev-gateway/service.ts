@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import { Metadata, type ServerDuplexStream, type ServiceError, status } from '@grpc/grpc-js';
 import {
   GetInferenceBundleResponse,
@@ -11,6 +12,7 @@ import {
   type OpenShellDefinition,
   PolicyStatus,
   type PushSandboxLogsRequest,
+  type RelayOpen,
   type ReportMainProcessExitRequest,
   ServiceStatus,
   type SupervisorHello,
@@ -22,6 +24,8 @@ import { Drafts, withRule } from './drafts.ts';
 import type { Implementation } from './grpc.ts';
 import { readInferenceRoutes } from './inference.ts';
 import { readProviders } from './providers.ts';
+import type { RelayCall } from './relay-call.ts';
+import { RelayBroker } from './relays.ts';
 import {
   type AnalysisView,
   type ExitView,
@@ -34,6 +38,7 @@ import {
   type VitalsView,
 } from './state.ts';
 import { type Principal, Tokens } from './tokens.ts';
+import { UserService } from './user-service.ts';
 
 type Stream = ServerDuplexStream<SupervisorMessage, GatewayMessage>;
 
@@ -63,6 +68,26 @@ export class GatewayService {
   readonly policyReports = new Recent<PolicyReportView>(1_000);
   readonly analyses = new Recent<AnalysisView>(200);
   readonly drafts = new Drafts();
+  readonly #logListeners = new Set<(line: LogView) => void>();
+  readonly #relays = new RelayBroker({
+    has: (sandboxId) => this.#sessionOf(sandboxId) !== undefined,
+    send: (sandboxId, message) => void this.#sessionOf(sandboxId)?.stream.write(message),
+  });
+  readonly #users = new UserService({
+    relays: this.#relays,
+    authorize: (metadata) => {
+      // A person has no token here: this gateway listens where only they are.
+      if (metadata.get('authorization').length > 0)
+        throw failure(status.PERMISSION_DENIED, 'a sandbox has no say in this');
+    },
+    logs: () => this.logs(),
+    onLog: (listener) => {
+      this.#logListeners.add(listener);
+      return () => this.#logListeners.delete(listener);
+    },
+    place: () => this.#place,
+  });
+  #place = { host: '127.0.0.1', port: 0 };
   readonly #options: ServiceOptions;
   readonly #live = new Map<
     string,
@@ -163,8 +188,33 @@ export class GatewayService {
     for (const id of this.#live.keys()) this.#end(id, 'gateway closed');
   }
 
+  /** Where users are told that it listens. */
+  listensAt(host: string, port: number): void {
+    this.#place = { host, port };
+  }
+
+  /** A RelayStream, which grpc-js cannot serve; see relay-call.ts. */
+  relay(call: RelayCall, metadata: Metadata): void {
+    try {
+      void this.#relays.claim(this.#authorize(metadata, ''), call);
+    } catch (error) {
+      const { code, details } = asServiceError(error);
+      call.refuse(code ?? status.INTERNAL, details ?? String(error));
+    }
+  }
+
+  /** A stream to a target inside a sandbox, as users' calls get it. */
+  openRelay(sandboxId: string, target: RelayOpen['target']): Promise<Duplex> {
+    return this.#relays.open(sandboxId, target);
+  }
+
+  #sessionOf(sandboxId: string) {
+    return [...this.#live.values()].findLast(({ view }) => view.sandboxId === sandboxId);
+  }
+
   implementation(): Implementation<OpenShellDefinition> {
     return {
+      ...this.#users.implementation(),
       connectSupervisor: (stream) => this.#connect(stream),
       getSandboxConfig: (call, callback) =>
         answer(callback, () => {
@@ -370,6 +420,7 @@ export class GatewayService {
         this.#options.onEvent(`${live.view.sandboxId}: heartbeat`);
       } else if (payload?.$case === 'relayOpenResult') {
         const { channelId, success, error } = payload.value;
+        this.#relays.result(payload.value);
         this.#options.onEvent(
           `${live.view.sandboxId}: relay ${channelId} ${success ? 'open' : `refused: ${error}`}`,
         );
@@ -378,8 +429,10 @@ export class GatewayService {
   }
 
   #begin(stream: Stream, hello: SupervisorHello): string {
+    let superseded = false;
     for (const [id, live] of this.#live) {
       if (live.view.sandboxId !== hello.sandboxId) continue;
+      superseded = true;
       this.#end(id, 'superseded');
       live.stream.end();
     }
@@ -412,6 +465,7 @@ export class GatewayService {
     if (this.#options.newer) stream.write({ payload: undefined });
     stream.write({ payload: { $case: 'sessionAccepted', value } });
     if (this.#options.newer) stream.write({ payload: undefined });
+    if (superseded) this.#relays.repeat(hello.sandboxId);
     this.#options.onEvent(
       `${sandboxId}: session ${id} established [${enforcement.map(({ aspect, level, mechanism }) => `${aspect}=${level === 'none' ? level : mechanism}`).join(', ')}]`,
     );
@@ -439,6 +493,7 @@ export class GatewayService {
       timestampMs: Number(line.timestampMs),
     }));
     recent.push(...kept);
+    for (const listener of this.#logListeners) for (const line of kept) listener(line);
     for (const line of kept)
       this.#options.onEvent(`${sandboxId}: ${line.level} ${line.target}: ${line.message}`);
   }

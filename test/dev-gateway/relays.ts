@@ -1,0 +1,110 @@
+import { randomUUID } from 'node:crypto';
+import type { Duplex } from 'node:stream';
+import { status } from '@grpc/grpc-js';
+import type {
+  GatewayMessage,
+  RelayOpen,
+  RelayOpenResult,
+} from '../../proto/generated/openshell/v1/openshell.ts';
+import type { RelayCall } from './relay-call.ts';
+
+/** Contract.md, 2.2. */
+const PENDING_MS = 10_000;
+const SESSION_MS = 15_000;
+const MAX_PENDING = 256;
+const MAX_PENDING_SANDBOX = 32;
+
+/** Why a relay is not to be had, in the words of gRPC's codes. */
+export class RelayRefused extends Error {
+  readonly code: 'UNAVAILABLE' | 'DEADLINE_EXCEEDED' | 'INVALID_ARGUMENT' | 'NOT_FOUND' | 'PERMISSION_DENIED';
+  constructor(code: RelayRefused['code'], message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+interface Pending {
+  readonly sandboxId: string;
+  readonly open: RelayOpen;
+  readonly timer: NodeJS.Timeout;
+  readonly take: (stream: Duplex) => void;
+  readonly fail: (error: RelayRefused) => void;
+}
+
+/** The sessions that stand. */
+export interface Sessions {
+  has(sandboxId: string): boolean;
+  send(sandboxId: string, message: GatewayMessage): void;
+}
+
+/** Brings users and sandboxes together: a user's wish becomes a RelayOpen, which a RelayStream of the sandbox claims. */
+export class RelayBroker {
+  readonly #pending = new Map<string, Pending>();
+  readonly #sessions: Sessions;
+
+  constructor(sessions: Sessions) {
+    this.#sessions = sessions;
+  }
+
+  /** A stream to a target inside a sandbox. Rejects with a RelayRefused. */
+  async open(sandboxId: string, target: RelayOpen['target'], serviceId = ''): Promise<Duplex> {
+    const mine = [...this.#pending.values()].filter((pending) => pending.sandboxId === sandboxId).length;
+    if (this.#pending.size >= MAX_PENDING || mine >= MAX_PENDING_SANDBOX)
+      throw new RelayRefused('UNAVAILABLE', 'too many relays are waiting for their sandbox');
+    await this.#session(sandboxId);
+    const open: RelayOpen = { channelId: randomUUID(), target, serviceId };
+    return new Promise((resolve, reject) => {
+      const settle = (): void => {
+        clearTimeout(timer);
+        this.#pending.delete(open.channelId);
+      };
+      const fail = (error: RelayRefused): void => {
+        settle();
+        reject(error);
+      };
+      const timer = setTimeout(
+        () => fail(new RelayRefused('DEADLINE_EXCEEDED', 'the sandbox did not open the relay in time')),
+        PENDING_MS,
+      );
+      const take = (stream: Duplex): void => {
+        settle();
+        resolve(stream);
+      };
+      this.#pending.set(open.channelId, { sandboxId, open, timer, take, fail });
+      this.#sessions.send(sandboxId, { payload: { $case: 'relayOpen', value: open } });
+    });
+  }
+
+  /** Sends what is still pending to the session that has just replaced another one. */
+  repeat(sandboxId: string): void {
+    for (const pending of this.#pending.values())
+      if (pending.sandboxId === sandboxId)
+        this.#sessions.send(sandboxId, { payload: { $case: 'relayOpen', value: pending.open } });
+  }
+
+  /** What the sandbox says of a relay that it was asked for. */
+  result({ channelId, success, error }: RelayOpenResult): void {
+    if (!success) this.#pending.get(channelId)?.fail(new RelayRefused('UNAVAILABLE', error));
+  }
+
+  /** A RelayStream of a sandbox: its first frame claims the channel. */
+  async claim(sandboxId: string, call: RelayCall): Promise<void> {
+    const channelId = await call.channel;
+    if (channelId === undefined || channelId === '')
+      return call.refuse(status.INVALID_ARGUMENT, 'the first frame must be init with a channel_id');
+    const pending = this.#pending.get(channelId);
+    if (pending === undefined) return call.refuse(status.NOT_FOUND, 'no relay waits for this channel');
+    if (pending.sandboxId !== sandboxId)
+      return call.refuse(status.PERMISSION_DENIED, 'the channel belongs to another sandbox');
+    pending.take(call);
+  }
+
+  /** Waits until the sandbox has a session. */
+  async #session(sandboxId: string): Promise<void> {
+    for (let waited = 0, step = 100; !this.#sessions.has(sandboxId); step = Math.min(2_000, step * 2)) {
+      if (waited >= SESSION_MS) throw new RelayRefused('UNAVAILABLE', 'the sandbox has no session');
+      await new Promise((resolve) => setTimeout(resolve, step));
+      waited += step;
+    }
+  }
+}

@@ -1,0 +1,181 @@
+import { type Metadata, type ServerDuplexStream, type ServerWritableStream, status } from '@grpc/grpc-js';
+import type {
+  OpenShellDefinition,
+  RelayOpen,
+  SandboxLogLine,
+  SandboxStreamEvent,
+  TcpForwardFrame,
+  TcpForwardInit,
+  WatchSandboxRequest,
+} from '../../proto/generated/openshell/v1/openshell.ts';
+import { FrameStream } from './frame-stream.ts';
+import type { Implementation } from './grpc.ts';
+import { type RelayBroker, RelayRefused } from './relays.ts';
+import { SshSessions } from './ssh-sessions.ts';
+import type { LogView } from './state.ts';
+
+export interface UserServiceOptions {
+  readonly relays: RelayBroker;
+  /** Throws unless the caller is a user: a sandbox must not reach into another one. */
+  readonly authorize: (metadata: Metadata) => void;
+  readonly logs: () => readonly LogView[];
+  /** Tells of each new line; what it returns ends that. */
+  readonly onLog: (listener: (line: LogView) => void) => () => void;
+  /** Where users reach this gateway. */
+  readonly place: () => { readonly host: string; readonly port: number };
+}
+
+type UserMethods = 'forwardTcp' | 'createSshSession' | 'revokeSshSession' | 'watchSandbox' | 'getSandboxLogs';
+
+/** The gateway's order of levels; one that nobody knows is hidden by any minimum (contract.md, 11). */
+const RANK: Readonly<Record<string, number>> = { ERROR: 0, WARN: 1, INFO: 2, OCSF: 2, DEBUG: 3, TRACE: 4 };
+const rankOf = (level: string): number => RANK[level.toUpperCase()] ?? 5;
+
+/** What users call: connections into a sandbox, and its logs. */
+export class UserService {
+  readonly #options: UserServiceOptions;
+  readonly #sessions = new SshSessions();
+
+  constructor(options: UserServiceOptions) {
+    this.#options = options;
+  }
+
+  implementation(): Pick<Implementation<OpenShellDefinition>, UserMethods> {
+    const { authorize, logs, place } = this.#options;
+    return {
+      forwardTcp: (call) =>
+        void this.#forward(call).catch((error: unknown) => call.emit('error', asStatus(error))),
+      createSshSession: (call, callback) => {
+        try {
+          authorize(call.metadata);
+          const { sandboxId } = call.request;
+          const { host, port } = place();
+          callback(null, {
+            sandboxId,
+            ...withBigTime(this.#sessions.create(sandboxId)),
+            gatewayHost: host,
+            gatewayPort: port,
+            gatewayScheme: 'http',
+            hostKeyFingerprint: '',
+          });
+        } catch (error) {
+          callback(asStatus(error));
+        }
+      },
+      revokeSshSession: (call, callback) => {
+        try {
+          authorize(call.metadata);
+          callback(null, { revoked: this.#sessions.revoke(call.request.token) });
+        } catch (error) {
+          callback(asStatus(error));
+        }
+      },
+      getSandboxLogs: (call, callback) => {
+        try {
+          authorize(call.metadata);
+          const { sandboxId, lines, sinceMs, sources, minLevel } = call.request;
+          const all = logs().filter((line) => line.sandboxId === sandboxId);
+          const kept = all.filter(wanted(Number(sinceMs), sources, minLevel));
+          callback(null, { logs: kept.slice(-(lines || 2000)).map(toLine), bufferTotal: all.length });
+        } catch (error) {
+          callback(asStatus(error));
+        }
+      },
+      watchSandbox: (call) => this.#watch(call),
+    };
+  }
+
+  #watch(call: ServerWritableStream<WatchSandboxRequest, SandboxStreamEvent>): void {
+    const { authorize, logs, onLog } = this.#options;
+    try {
+      authorize(call.metadata);
+    } catch (error) {
+      call.emit('error', asStatus(error));
+      return;
+    }
+    const { id, followLogs, logTailLines, logSinceMs, logSources, logMinLevel } = call.request;
+    const keep = wanted(Number(logSinceMs), logSources, logMinLevel);
+    const tell = (line: LogView): void => {
+      if (line.sandboxId === id && keep(line)) call.write({ payload: { $case: 'log', value: toLine(line) } });
+    };
+    const tail = logs().filter((line) => line.sandboxId === id && keep(line));
+    for (const line of tail.slice(-(logTailLines || 200))) tell(line);
+    if (!followLogs) return void call.end();
+    const stop = onLog(tell);
+    call.on('cancelled', stop);
+    call.on('close', stop);
+  }
+
+  async #forward(call: ServerDuplexStream<TcpForwardFrame, TcpForwardFrame>): Promise<void> {
+    call.on('error', () => undefined);
+    this.#options.authorize(call.metadata);
+    const init = await new Promise<TcpForwardInit>((resolve, reject) => {
+      call.once('data', ({ payload }: TcpForwardFrame) => {
+        call.pause();
+        if (payload?.$case === 'init') resolve(payload.value);
+        else reject(new RelayRefused('INVALID_ARGUMENT', 'the first frame must be init'));
+      });
+      call.once('end', () => reject(new RelayRefused('INVALID_ARGUMENT', 'the first frame must be init')));
+    });
+    const done = this.#sessions.connect(init.authorizationToken, init.sandboxId);
+    if (done === undefined)
+      throw Object.assign(new Error('the token of CreateSshSession is unknown or has expired'), {
+        code: status.UNAUTHENTICATED,
+      });
+    if (done === 'full')
+      throw Object.assign(new Error('too many connections by this token'), {
+        code: status.RESOURCE_EXHAUSTED,
+      });
+    try {
+      const inside = await this.#options.relays.open(init.sandboxId, targetOf(init), init.serviceId);
+      const user = new FrameStream(call);
+      inside.once('error', (error) => user.destroy(error));
+      user.once('error', (error) => inside.destroy(error));
+      user.once('close', () => inside.destroy());
+      inside.once('close', done);
+      user.once('close', done);
+      user.pipe(inside);
+      inside.pipe(user);
+    } catch (error) {
+      done();
+      throw error;
+    }
+  }
+}
+
+function targetOf({ target }: TcpForwardInit): RelayOpen['target'] {
+  if (target === undefined) return { $case: 'ssh', value: {} };
+  return target.$case === 'tcp'
+    ? { $case: 'tcp', value: target.value }
+    : { $case: 'ssh', value: target.value };
+}
+
+const wanted =
+  (sinceMs: number, sources: readonly string[], minLevel: string) =>
+  (line: LogView): boolean =>
+    line.timestampMs >= sinceMs &&
+    (sources.length === 0 || sources.includes(line.source)) &&
+    (minLevel === '' || rankOf(line.level) <= rankOf(minLevel));
+
+const toLine = (line: LogView): SandboxLogLine => ({
+  ...line,
+  fields: { ...line.fields },
+  timestampMs: BigInt(line.timestampMs),
+});
+
+const withBigTime = ({ token, expiresAtMs }: { readonly token: string; readonly expiresAtMs: number }) => ({
+  token,
+  expiresAtMs: BigInt(expiresAtMs),
+});
+
+/** What gRPC tells a caller of an error. */
+export function asStatus(error: unknown): Error & { readonly code: status } {
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof RelayRefused)
+    return Object.assign(new Error(message), { code: status[error.code], details: message });
+  const code =
+    error instanceof Error && 'code' in error && typeof error.code === 'number'
+      ? error.code
+      : status.INTERNAL;
+  return Object.assign(new Error(message), { code, details: message });
+}
