@@ -87,19 +87,24 @@ export class Connection {
         new CallError(STATUS.UNAUTHENTICATED, 'the token holds characters that no header may carry'),
       );
     try {
-      const stream = this.#session.request({
-        ':method': 'POST',
-        ':scheme': this.destination.tls === undefined ? 'http' : 'https',
-        ':authority': this.destination.authority,
-        ':path': path,
-        'content-type': 'application/grpc',
-        te: 'trailers',
-        'user-agent': 'grpc-openshell-supervisor',
-        ...this.destination.metadata,
-        ...(token === '' ? {} : { authorization: `Bearer ${token}` }),
-        ...(timeoutMs === undefined ? {} : { 'grpc-timeout': `${Math.max(1, Math.round(timeoutMs))}m` }),
-      });
+      const aborted = new AbortController();
+      const stream = this.#session.request(
+        {
+          ':method': 'POST',
+          ':scheme': this.destination.tls === undefined ? 'http' : 'https',
+          ':authority': this.destination.authority,
+          ':path': path,
+          'content-type': 'application/grpc',
+          te: 'trailers',
+          'user-agent': 'grpc-openshell-supervisor',
+          ...this.destination.metadata,
+          ...(token === '' ? {} : { authorization: `Bearer ${token}` }),
+          ...(timeoutMs === undefined ? {} : { 'grpc-timeout': `${Math.max(1, Math.round(timeoutMs))}m` }),
+        },
+        { signal: aborted.signal },
+      );
       return callOn(stream, events, {
+        abort: () => aborted.abort(),
         clock,
         maxMessageBytes,
         lost: () => (this.#session.destroyed ? this.#lost : undefined),

@@ -37,6 +37,8 @@ const MAX_UNSENT = 1 << 20;
 export interface CallOptions {
   readonly clock: Clock;
   readonly maxMessageBytes: number;
+  /** Resets the stream with CANCEL. */
+  readonly abort: () => void;
   /** Why the connection is gone; undefined while it stands. */
   readonly lost: () => CallError | undefined;
   /** Milliseconds until the call is given up; for ever when absent. */
@@ -52,8 +54,9 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
     if (over) return;
     over = true;
     cancelTimer?.();
-    if (!stream.closed)
-      stream.close(error === undefined ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL);
+    // To close a stream ends what we send before it resets it; what was given up must not look like an end.
+    if (error !== undefined) options.abort();
+    else if (!stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
     events.closed(error);
   };
   const cancelTimer =

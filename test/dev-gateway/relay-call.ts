@@ -90,7 +90,9 @@ export class RelayCall extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    if (!this.#stream.closed) this.#stream.close(error === null ? 0 : 8);
+    // To close it would end our direction as if it were whole.
+    if (error !== null) this.#stream.destroy(error);
+    else if (!this.#stream.closed) this.#stream.close(0);
     done(error);
   }
 

@@ -129,6 +129,7 @@ describe('a relay', () => {
     let inside: Socket | undefined;
     const port = await listening((socket) => {
       inside = socket;
+      socket.on('end', () => socket.end()).resume();
       socket.write('hello');
     });
     const { events } = await linked();

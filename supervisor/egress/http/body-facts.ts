@@ -149,6 +149,8 @@ export function readWhole(
     body.on('data', take);
     body.once('end', () => done(Buffer.concat(chunks, bytes)));
     body.once('error', () => done('aborted'));
+    // Before the end that a reset of HTTP/2 brings as well.
+    body.once('aborted', () => done('aborted'));
     body.once('close', () => done('aborted'));
   });
 }

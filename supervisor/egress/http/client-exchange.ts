@@ -141,7 +141,8 @@ export function http2Exchange(
   endsAtOnce: boolean,
 ): ClientExchange {
   const length = headers['content-length'];
-  const abort = (): void => stream.close(2); // INTERNAL_ERROR (RFC 9113, 7)
+  // RST_STREAM with INTERNAL_ERROR (RFC 9113, 7). To close it would first end what has been sent as if it were whole.
+  const abort = (): void => void stream.destroy(new Error('broken off'));
   stream.on('error', () => undefined);
   const named = (all: readonly Field[]): Record<string, string | string[]> => {
     // Names are the server's: `constructor` and `__proto__` are two like others.

@@ -5,7 +5,6 @@ import {
   type ServerResponse,
 } from 'node:http';
 import {
-  constants,
   createServer as createHttp2,
   type Http2Server,
   type Http2Stream,
@@ -29,7 +28,6 @@ const IDLE_MS = 3_600_000;
 /** Of one HTTP/2 connection, in megabytes as Node counts it. */
 const MAX_SESSION_MB = 8;
 
-const INTERNAL_ERROR = constants.NGHTTP2_INTERNAL_ERROR;
 const isServerStream = (stream: Http2Stream): stream is ServerHttp2Stream => 'respond' in stream;
 
 /** What becomes of the requests of one connection. What rejects breaks off what it was to handle. */
@@ -128,12 +126,12 @@ export function createInspectingServer(headMs = HEAD_MS): InspectingServer {
     stream.on('error', () => undefined);
     if (!isServerStream(stream)) return;
     const service = stream.session === undefined ? undefined : sessions.get(stream.session);
-    if (service === undefined) return stream.close(INTERNAL_ERROR);
+    if (service === undefined) return void stream.destroy(new Error('nobody serves it'));
     // END_STREAM on HEADERS: no body follows (RFC 9113, 6.2).
     const endsAtOnce = (flags & 1) === 1;
     service
       .exchange(http2Exchange(stream, headers, raw, endsAtOnce))
-      .catch(() => stream.close(INTERNAL_ERROR));
+      .catch(() => stream.destroy(new Error('broken off')));
   });
 
   return {

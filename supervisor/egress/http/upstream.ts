@@ -206,6 +206,8 @@ function responseOf(incoming: IncomingMessage): UpstreamResponse {
 /** A body that closes without its end was given up, whatever kind of stream brings it. */
 function onBrokenOff(body: Readable, then: () => void): void {
   body.once('error', then);
+  // A reset of HTTP/2 is told by this, and then by an end like any other.
+  body.once('aborted', then);
   body.once('close', () => {
     if (!body.readableEnded) then();
   });
@@ -298,9 +300,11 @@ function sendByHttp2(
   // Of one hop, so it was left out; gRPC wants to see it, and trailers are passed on.
   if (fieldValue(message.fields, 'content-type')?.startsWith('application/grpc') === true)
     headers['te'] = 'trailers';
+  // To close a stream would end the body before it resets it, and a server could take half a request for a whole one.
+  const aborted = new AbortController();
   let stream: ClientHttp2Stream;
   try {
-    stream = session.request(headers, { endStream: message.body === undefined });
+    stream = session.request(headers, { endStream: message.body === undefined, signal: aborted.signal });
   } catch (error) {
     return { answer: Promise.reject(error), abort: () => undefined };
   }
@@ -329,9 +333,8 @@ function sendByHttp2(
     });
   });
   if (message.body !== undefined) {
-    onBrokenOff(message.body.stream, () => stream.close(8));
+    onBrokenOff(message.body.stream, () => aborted.abort());
     message.body.stream.pipe(stream);
   }
-  // 8 is CANCEL (RFC 9113, 7).
-  return { answer, abort: () => stream.close(8) };
+  return { answer, abort: () => aborted.abort() };
 }

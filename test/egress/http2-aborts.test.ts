@@ -1,0 +1,92 @@
+/** What is broken off over HTTP/2 ends as broken off: nobody may take a part for the whole (RFC 9113, 8.1). */
+import { type ClientHttp2Stream, connect, type Http2Session, type ServerHttp2Stream } from 'node:http2';
+import { afterEach, beforeAll, expect, test } from 'vitest';
+import {
+  type Authorities,
+  makeAuthorities,
+  secure,
+  startHttps,
+  startInspectingProxy,
+} from './inspection-fixture.ts';
+
+const WAIT = { timeout: 15_000 };
+let authorities: Authorities;
+beforeAll(async () => {
+  authorities = await makeAuthorities();
+});
+const undo: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+/** How a stream went: its end, and whether it was reset. */
+function fateOf(stream: ClientHttp2Stream | ServerHttp2Stream) {
+  const fate = { text: '', ended: false, closed: false, code: 0 };
+  stream.on('data', (chunk) => (fate.text += chunk));
+  stream.on('end', () => {
+    fate.ended = !stream.aborted && (stream.rstCode ?? 0) === 0;
+  });
+  stream.on('error', () => undefined);
+  stream.on('close', () => {
+    fate.closed = true;
+    fate.code = stream.rstCode ?? 0;
+  });
+  return fate;
+}
+
+/** A client of the proxy and a server behind it, both speaking HTTP/2. */
+async function start(serve: (stream: ServerHttp2Stream) => void) {
+  const upstream = await startHttps(authorities, ((request: { stream?: ServerHttp2Stream }) => {
+    if (request.stream !== undefined) serve(request.stream);
+  }) as never);
+  undo.push(() => upstream.stop());
+  const { proxy, port } = await startInspectingProxy(
+    authorities,
+    `version: 1
+network_policies:
+  api:
+    endpoints: [{ host: api.test, port: ${upstream.port}, protocol: rest, enforcement: enforce, access: full }]
+    binaries: [{ path: "/**" }]
+`,
+  );
+  undo.push(() => proxy.stop());
+  const socket = await secure(port, 'api.test', upstream.port, authorities, { protocols: ['h2'] });
+  const session: Http2Session = connect(`https://api.test:${upstream.port}`, {
+    createConnection: () => socket,
+  });
+  session.on('error', () => undefined);
+  undo.push(() => session.destroy());
+  return session as ReturnType<typeof connect>;
+}
+
+test('an upload that its client gives up is no whole one for the server', async () => {
+  let fate: ReturnType<typeof fateOf> | undefined;
+  const session = await start((stream) => {
+    fate = fateOf(stream);
+    stream.respond({ ':status': 200 });
+  });
+  const aborted = new AbortController();
+  const stream = session.request(
+    { ':method': 'POST', ':path': '/upload' },
+    { endStream: false, signal: aborted.signal },
+  );
+  stream.on('error', () => undefined);
+  stream.write('half of it');
+  await expect.poll(() => fate?.text, WAIT).toBe('half of it');
+  aborted.abort();
+  await expect.poll(() => fate?.closed, WAIT).toBe(true);
+  expect(fate).toMatchObject({ ended: false, code: 8 });
+});
+
+test('an answer that the server breaks off is no whole one for the client', async () => {
+  const session = await start((stream) => {
+    stream.on('error', () => undefined);
+    stream.respond({ ':status': 200 });
+    stream.write('half of it', () => setTimeout(() => stream.destroy(new Error('broken')), 20));
+  });
+  const stream = session.request({ ':path': '/download' });
+  const fate = fateOf(stream);
+  await expect.poll(() => fate.closed, WAIT).toBe(true);
+  expect(fate).toMatchObject({ text: 'half of it', ended: false });
+  expect(fate.code).not.toBe(0);
+});
