@@ -20,6 +20,7 @@ const ROOT_PARTS = [
   'policy-in-force',
   'egress-adapters',
   'egress-report',
+  'middleware-report',
   'enforcement-report',
   'confinement-input',
   'sandbox-facts',

@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import type { DenialReporter } from './denials/denial-reporter.ts';
 import type { EgressEvent } from './egress/events.ts';
+import { reportEvaluation } from './middleware-report.ts';
 import type { Logger, Logging } from './observability/log.ts';
 import type { Metrics } from './observability/metrics.ts';
 import type { OcsfEvent } from './observability/ocsf.ts';
@@ -54,6 +55,9 @@ export function reportEgress({
         denials?.observe(event, !told);
         return;
       }
+      case 'middleware':
+        reportEvaluation(event, metrics, tell);
+        return;
       case 'failed':
         metrics.decisions.inc({ decision: 'failed' });
         log.warn('an allowed connection could not be made', {

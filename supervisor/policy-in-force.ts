@@ -74,6 +74,11 @@ export class PolicyInForce {
     return reachablePorts(this.#generation, host);
   }
 
+  /** What requests must pass has changed: nothing is to go by a decision of before. */
+  renew(): void {
+    this.#renew();
+  }
+
   /** Denies everything from now on, for this reason, until that closure is lifted. */
   close(closure: Closure, reason: string): void {
     this.#closures.set(closure, reason);

@@ -92,6 +92,12 @@ export class PolicySync {
     });
   }
 
+  /** Other middlewares are there than before. */
+  middlewaresChanged(): void {
+    this.#options.policy.renew();
+    this.#renewed();
+  }
+
   #renewed(): void {
     const { policy, metrics, onGeneration } = this.#options;
     metrics.policyGeneration.set(policy.generation);

@@ -33,6 +33,8 @@ import { CallerIdentification } from './egress/identity/caller.ts';
 import { type SocketDiag, startSocketDiag } from './egress/identity/socket-diag.ts';
 import { LocalServices } from './egress/local-services.ts';
 import { metadataVariables } from './egress/metadata/google-metadata.ts';
+import { Middlewares } from './egress/middleware/middlewares.ts';
+import { MiddlewareRegistry } from './egress/middleware/registry.ts';
 import { DenialLines } from './egress/policy-local/denial-lines.ts';
 import { installSkill } from './egress/policy-local/skill.ts';
 import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
@@ -88,6 +90,8 @@ import { prepareWorkspace } from './workload/workspace.ts';
 /** How long the end may take beside the workload's own: exit report, then what is buffered. */
 const EXIT_REPORT_MS = 10_000;
 const DRAIN_MS = 3_000;
+/** How long a start waits for middlewares; later ones are taken up when they come. */
+const MIDDLEWARES_MS = 2_000;
 const PROXY_HOST = '127.0.0.1';
 
 /** Undoes a step of the start. */
@@ -137,6 +141,7 @@ class Supervisor {
   #workspace = '';
   readonly #denialLines = new DenialLines();
   #skill: ReturnType<typeof installSkill> | undefined;
+  readonly #middlewares: MiddlewareRegistry;
   readonly #log: Logger;
   readonly #resolve: Resolve;
   #policy: PolicyInForce | undefined;
@@ -195,6 +200,16 @@ class Supervisor {
     const servers = upstreamServers(config.upstreamDns, resolvConf);
     this.#resolve = createResolver(readOr('/etc/hosts'), resolvConf, servers);
     undo.push(() => this.#logging.flush());
+    this.#middlewares = new MiddlewareRegistry({
+      clock: systemClock,
+      random: Math.random,
+      resolve: this.#resolve,
+      credential: (service) => this.#link?.extensions.current(service),
+      // Before the proxy listens nothing has been decided yet.
+      onChange: () => this.#proxy && this.#sync?.middlewaresChanged(),
+      onProblem: (message) => this.#log.warn(message),
+    });
+    undo.push(() => this.#middlewares.stop());
   }
 
   async run(): Promise<number> {
@@ -217,6 +232,7 @@ class Supervisor {
     this.#startPolicySync(initial, plan, lastGood);
     await this.#providers?.follow(initial.fetched?.config.providerEnvRevision ?? 0n);
     const anchor = await this.#startAnchor(plan, handover.fenceFd);
+    await this.#middlewares.settled(MIDDLEWARES_MS);
     await this.#startProxy(initial.policy, anchor);
     await warmThreads();
 
@@ -298,6 +314,8 @@ class Supervisor {
     this.#workspace = config.workspace;
     this.#offerSkill();
     if (this.#denials !== undefined) this.#denials.workspace = config.workspace;
+    this.#middlewares.replace(config.supervisorMiddlewareServices, config.extensionAuthenticationEnabled);
+    this.#link?.extensions.want(this.#middlewares.authenticated);
     // A new revision may be a revocation: nobody waits for the policy meanwhile.
     if (this.#running) void this.#providers?.follow(config.providerEnvRevision);
   }
@@ -424,6 +442,7 @@ class Supervisor {
         connect: (target) => this.#reachIn(target),
         observe: (event) => this.#relayed(event),
       },
+      onExtensions: () => this.#middlewares.retry(),
       onError: (what, message) => log.debug(`${what}: ${message}`),
     });
     const providers = new ProviderSync({
@@ -633,6 +652,15 @@ class Supervisor {
           this.#settings?.policyProposals === true ? { skillPath: this.#skill?.path } : undefined,
         local,
         slots,
+        middlewares: new Middlewares({
+          clock: systemClock,
+          registry: this.#middlewares,
+          sandbox: () => ({
+            id: this.#config.sandboxId,
+            name: this.#config.sandboxName,
+            workspace: this.#workspace,
+          }),
+        }),
         observe,
       }),
     );

@@ -32,6 +32,17 @@ describe('the policy in force', () => {
     expect(policy.generation).toBe(2);
   });
 
+  test('decides anew, by the same policy, when its middlewares are others', () => {
+    const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
+    policy.apply(config(3, VALID));
+    const before = policy.generation;
+    policy.renew();
+    expect(ask(policy)).toMatchObject({ kind: 'allow', generation: before + 1 });
+    policy.close('offline', 'away');
+    policy.renew();
+    expect(ask(policy)).toMatchObject({ kind: 'deny', reason: 'away' });
+  });
+
   test('denies everything after an invalid one, and says which', () => {
     const policy = new PolicyInForce(RESTRICTIVE_DEFAULT);
     policy.apply(config(1, VALID));

@@ -71,6 +71,8 @@ export class DenialReporter {
     const stage = `${via}-l7-${request.outcome === 'denied' ? 'deny' : 'parse-rejection'}`;
     const reason = request.reason ?? '';
     this.#count(stage, reason);
+    // No rule would let pass what a middleware has stopped.
+    if (request.by === 'middleware') return;
     const { method, path } = request;
     const sample = request.outcome === 'denied' ? { request: { method, path, decision: 'deny' } } : {};
     this.#table.record({

@@ -1,5 +1,6 @@
 import type { CallerIdentity, Intent } from '../policy/intent.ts';
 import type { RequestEvent } from './http/connection-context.ts';
+import type { Evaluation } from './middleware/evaluation.ts';
 
 /** Where in the pipeline a connection was refused; the names are the contract's denial stages. */
 export type DenialStage =
@@ -32,6 +33,14 @@ export type EgressEvent =
       readonly intent: Intent;
       readonly identity: CallerIdentity;
       readonly request: RequestEvent;
+    }
+  /** A middleware was asked about a request or message; what became of that is a `request` of its own. */
+  | {
+      readonly kind: 'middleware';
+      readonly intent: Intent;
+      readonly identity: CallerIdentity;
+      readonly policy: string;
+      readonly evaluation: Evaluation;
     }
   | {
       readonly kind: 'opened';

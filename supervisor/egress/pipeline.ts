@@ -66,13 +66,16 @@ export class EgressPipeline {
     const decision = authorize(intent, identity);
     if (decision.kind === 'deny')
       return denied(stageOf(intent.via), identity, decision.policy, decision.reason);
-    const required = decision.middlewares.find(({ config }) => config.onError !== 'fail_open');
+    const required =
+      decision.tls === 'skip'
+        ? decision.middlewares.find(({ config }) => config.onError !== 'fail_open')
+        : undefined;
     if (required !== undefined)
       return denied(
         stageOf(intent.via),
         identity,
         decision.policy,
-        `requests to this host must pass the middleware ${required.config.name}, which this version cannot ask; on_error: fail_open lets them pass without it`,
+        `requests to this host must pass the middleware ${required.config.name}, and tls: skip leaves nothing for it to look at: leave it out, or exclude the host there`,
         'middleware_required',
       );
     if (decision.credentials === 'refuse')

@@ -7,12 +7,15 @@ import type { CredentialStore } from './credentials/credential-store.ts';
 import type { TokenGrants } from './credentials/token-grants.ts';
 import type { EgressObserver } from './events.ts';
 import { firstBytes } from './first-bytes.ts';
+import { firstSpeaker, mayBeHttp } from './first-speaker.ts';
 import type { ClientExchange } from './http/client-exchange.ts';
 import { BodyBudget, type ConnectionContext, type ProposalGuide } from './http/connection-context.ts';
 import { type ConnectionService, createInspectingServer } from './http/inspecting-server.ts';
 import { inspectExchange } from './http/inspection.ts';
+import { unreachable } from './http/unreachable.ts';
 import { handleUpgrade } from './http/upgrade.ts';
 import { openUpstream, type Upstream } from './http/upstream.ts';
+import type { Middlewares } from './middleware/middlewares.ts';
 import type { Granted } from './pipeline.ts';
 import { abortRelay, relay } from './relay.ts';
 import { answerText } from './responses.ts';
@@ -39,6 +42,8 @@ export interface TunnelOptions {
   readonly grants?: TokenGrants;
   /** What whoever is denied is told of proposals. */
   readonly proposals?: () => ProposalGuide | undefined;
+  /** What requests pass on the way out. */
+  readonly middlewares: Middlewares;
   /** A tunnel without a byte either way for so long is closed; one hour by default. */
   readonly idleMs?: number;
 }
@@ -68,11 +73,15 @@ export class Tunnels {
   }
 
   /** Whether the requests of such a connection are looked at. */
-  inspects({ grant, intent }: Granted): boolean {
-    if (grant.tls === 'skip') return false;
+  inspects(granted: Granted): boolean {
+    const { tls, inspect, credentials, middlewares } = granted.grant;
+    if (tls === 'skip') return false;
+    return inspect || middlewares.length > 0 || credentials === 'inspect-only' || this.#isBound(granted);
+  }
+
+  #isBound({ intent }: Granted): boolean {
     const { credentials, grants } = this.#options;
-    const bound = [credentials, grants].some((one) => one?.isBound(intent.host, intent.port) === true);
-    return grant.inspect || grant.credentials === 'inspect-only' || bound;
+    return [credentials, grants].some((one) => one?.isBound(intent.host, intent.port) === true);
   }
 
   way(granted: Granted): Way {
@@ -99,6 +108,21 @@ export class Tunnels {
     this.#inspect(granted, client).catch(() => abortRelay(client, granted.upstream));
   }
 
+  /**
+   * Whether bytes that are no requests may pass as they are: only middlewares would look at them, and those may be
+   * passed over.
+   */
+  #mayPassRaw(granted: Granted): boolean {
+    const { grant } = granted;
+    return (
+      !this.#isBound(granted) &&
+      grant.credentials === 'free' &&
+      !grant.endpoints.some(({ inspected }) => inspected) &&
+      grant.middlewares.length > 0 &&
+      grant.middlewares.every(({ config }) => config.onError === 'fail_open')
+    );
+  }
+
   /** Handles one request of a plain proxy's client. */
   async inspectOne(granted: Granted, exchange: ClientExchange): Promise<void> {
     const upstream = await openUpstream(this.#plain(granted), 1);
@@ -119,7 +143,8 @@ export class Tunnels {
     this.#server.close();
   }
 
-  #relay(granted: Granted, client: Socket): void {
+  /** An accounted client says by itself when it is closed. */
+  #relay(granted: Granted, client: Socket, accounted = false): void {
     const { intent, upstream, grant } = granted;
     const { clock, observe, idleMs } = this.#options;
     const startedAt = clock.monotonic();
@@ -127,6 +152,7 @@ export class Tunnels {
     this.#open.add(entry);
     relay(client, upstream, idleMs ?? DEFAULT_IDLE_MS, (totals) => {
       this.#open.delete(entry);
+      if (accounted) return;
       observe({ kind: 'closed', intent, ...totals, durationMs: Math.round(clock.monotonic() - startedAt) });
     });
   }
@@ -149,6 +175,7 @@ export class Tunnels {
   }
 
   async #inspect(granted: Granted, client: Socket): Promise<void> {
+    if (this.#mayPassRaw(granted)) return this.#inspectRequests(granted, client);
     const first = await firstBytes(client);
     if (first === undefined) return abortRelay(client, granted.upstream);
     if (beginsTls(first)) return this.#inspectTls(granted, client);
@@ -160,6 +187,21 @@ export class Tunnels {
       );
       return;
     }
+    return this.#inspectHttp(granted, client);
+  }
+
+  /** Looks at requests, and lets pass what is none: a server that speaks first, or another protocol. */
+  async #inspectRequests(granted: Granted, client: Socket): Promise<void> {
+    const { interception, idleMs = DEFAULT_IDLE_MS } = this.#options;
+    const first = await firstSpeaker(client, granted.upstream, idleMs);
+    if (first === undefined) return abortRelay(client, granted.upstream);
+    const said = first === 'server' ? Buffer.alloc(0) : first;
+    if (beginsTls(said) && interception !== undefined) return this.#inspectTls(granted, client);
+    if (mayBeHttp(said)) return this.#inspectHttp(granted, client);
+    this.#relay(granted, client, true);
+  }
+
+  async #inspectHttp(granted: Granted, client: Socket): Promise<void> {
     const upstream = await openUpstream(this.#plain(granted), 1);
     if (!upstream.ok) return abortRelay(client, granted.upstream);
     this.#server.serve(client, inspected(this.#context(granted, 'http', upstream.value)));
@@ -210,7 +252,7 @@ export class Tunnels {
     scheme: 'http' | 'https',
     upstream: Upstream,
   ): ConnectionContext {
-    const { generation, observe, credentials, grants, proposals } = this.#options;
+    const { generation, observe, credentials, grants, proposals, middlewares } = this.#options;
     return {
       ...(proposals === undefined ? {} : { proposals }),
       ...(grants === undefined ? {} : { grants }),
@@ -222,15 +264,24 @@ export class Tunnels {
       upstream,
       current: () => generation() === grant.generation,
       observe: (request) => observe({ kind: 'request', intent, identity, request }),
+      middlewares,
+      observeMiddleware: (evaluation) =>
+        observe({ kind: 'middleware', intent, identity, policy: grant.policy, evaluation }),
       bodies: this.#bodies,
     };
   }
 
-  #refuse(granted: Granted, client: Socket, reason: string): void {
+  #refuse(granted: Granted, client: Socket, why: string): void {
+    const required = granted.grant.middlewares.find(({ config }) => config.onError !== 'fail_open');
+    const error = required === undefined ? 'unsupported_l7_protocol' : 'middleware_required';
+    const reason =
+      required === undefined
+        ? why
+        : `${why}, and what goes to this host must pass the middleware ${required.config.name}`;
     this.#denied(granted, reason);
     // A client that knows of no proxy would take our words for its server's.
     if (granted.intent.via === 'transparent') client.resetAndDestroy();
-    else client.end(answerText({ status: 403, error: 'unsupported_l7_protocol', detail: reason }));
+    else client.end(answerText({ status: 403, error, detail: reason }));
     granted.upstream.destroy();
   }
 
@@ -245,11 +296,3 @@ const inspected = (context: ConnectionContext): ConnectionService => ({
   upgrade: (request, socket, head) => handleUpgrade(request, socket, head, context),
   closed: () => context.upstream.close(),
 });
-
-/** A server that cannot be spoken to: each request is answered with why. */
-function unreachable(why: string): Upstream {
-  return {
-    send: () => ({ answer: Promise.reject(new Error(why)), abort: () => undefined }),
-    close: () => undefined,
-  };
-}

@@ -27,6 +27,7 @@ import { Delivery, type Manner } from './delivery/delivery.ts';
 import type { Call } from './delivery/wire.ts';
 import { dial, type Keepalive } from './dial.ts';
 import { endpointOf, type ResolveHost } from './endpoint.ts';
+import { ExtensionCredentials } from './extension-credentials.ts';
 import { Relays, type RelaysOptions } from './relay/relays.ts';
 import { RotationWatch } from './rotation.ts';
 import { GatewaySession, type SessionState } from './session.ts';
@@ -62,6 +63,8 @@ export interface GatewayLinkOptions {
   readonly onState: (state: SessionState) => void;
   readonly onBeat: () => void;
   readonly relays: Pick<RelaysOptions, 'connect' | 'max' | 'observe'>;
+  /** Credentials for middlewares have come. */
+  readonly onExtensions?: () => void;
   readonly onError: (what: string, message: string) => void;
 }
 
@@ -86,6 +89,8 @@ export class GatewayLink {
   readonly #config: ConfigSync;
   readonly #delivery: Delivery;
   readonly #token: TokenHolder;
+  /** For services that the supervisor calls besides the gateway. */
+  readonly extensions: ExtensionCredentials;
   readonly #certificates: RotationWatch;
   readonly #tokenFile: RotationWatch;
 
@@ -113,6 +118,17 @@ export class GatewayLink {
       readSecret,
     );
     this.#relays = new Relays({ clock, ...options.relays });
+    this.extensions = new ExtensionCredentials({
+      clock,
+      random,
+      // The token that comes with them is left alone: the holder asks for its own in time.
+      mint: async (services) => {
+        const request = { extensionServiceNames: [...services] };
+        return (await this.#channel.unary(METHODS.refreshSandboxToken, request)).extensionCredentials;
+      },
+      onFresh: () => options.onExtensions?.(),
+      onError: (message) => options.onError('extensions', message),
+    });
     this.#session = new GatewaySession({
       clock,
       random,
@@ -281,6 +297,7 @@ export class GatewayLink {
   async stop(deadlineMs: number): Promise<boolean> {
     this.#config.stop();
     this.#token.stop();
+    this.extensions.stop();
     this.#certificates.stop();
     this.#tokenFile.stop();
     const empty = await this.#delivery.drain(deadlineMs);

@@ -28,6 +28,10 @@ export function createMetrics(version: string) {
     relays: counter('relays_total', 'Relays that the gateway asked for.', ['outcome']),
     relayBytes: counter('relay_bytes_total', 'Bytes through relays, seen from the sandbox.', ['direction']),
     inferenceCalls: counter('inference_calls_total', 'Calls of inference.local by outcome.', ['outcome']),
+    middlewareEvaluations: counter('egress_middleware_evaluations_total', 'Middlewares asked, by outcome.', [
+      'operation',
+      'outcome',
+    ]),
     openConnections: gauge('egress_open_connections', 'Connections to the proxy that are open.'),
     bytes: counter('egress_bytes_total', 'Bytes relayed, seen from the workload.', ['direction']),
     policyGeneration: gauge('policy_generation', 'Counter of the policy in force.'),

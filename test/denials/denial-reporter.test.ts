@@ -45,6 +45,18 @@ const request = (path: string, outcome: 'allowed' | 'denied' | 'malformed' = 'de
 });
 
 describe('denials', () => {
+  test('by a middleware are counted, and nothing is proposed that would allow them', () => {
+    const { clock, sent, reporter } = world();
+    reporter.workspace = 'team';
+    reporter.start();
+    const event = request('/x');
+    if (event.kind !== 'request') throw new Error('no request');
+    reporter.observe({ ...event, request: { ...event.request, by: 'middleware' } }, false);
+    clock.run(20_000);
+    expect(sent.map(({ analysisMode }) => analysisMode)).toEqual(['activity']);
+    expect(sent[0]?.networkActivitySummaries).toMatchObject([{ deniedActionCount: 1 }]);
+  });
+
   test('are told each ten seconds, together, once the workspace is known', () => {
     const { clock, sent, reporter } = world();
     reporter.start();

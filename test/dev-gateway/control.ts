@@ -10,7 +10,9 @@ const MAX_REFUSE_SECONDS = 3_600;
 
 /**
  * Serves what a client needs to look in, as JSON over HTTP: GET /sessions /logs /exits /policy-reports /analyses /chunks;
- * POST /policy (YAML, the same as JSON, or YAML in a JSON string), /setting?key=KEY&value=true|false, /chunk?id=ID&decision=approve|reject&reason=TEXT, /refuse[?seconds=N], /accept, /drop?id=ID.
+ * POST /policy (YAML, the same as JSON, or YAML in a JSON string), /setting?key=KEY&value=true|false,
+ * /credentials, /inference and /middleware (JSON: providers.ts, inference.ts, middlewares.ts),
+ * /chunk?id=ID&decision=approve|reject&reason=TEXT, /refuse[?seconds=N], /accept, /drop?id=ID.
  */
 export async function startControl(
   gateway: Controlled,
@@ -63,11 +65,13 @@ export async function startControl(
         return { status: 200, body: { [key]: value === 'true' } };
       }
       case 'POST /inference':
+      case 'POST /middleware':
       case 'POST /credentials': {
         const text = await readBody(request);
         if (text === undefined) return { status: 413, body: { error: `at most ${MAX_BODY_BYTES} bytes` } };
         try {
           if (url.pathname === '/inference') gateway.setInferenceRoutes(text);
+          else if (url.pathname === '/middleware') gateway.setMiddlewares(text);
           else gateway.setCredentials(text);
         } catch (error) {
           return { status: 400, body: { error: String(error) } };

@@ -66,6 +66,8 @@ export interface DevGateway {
   setCredentials(text: string): void;
   setInferenceRoutes(text: string): void;
   openRelay(sandboxId: string, target: RelayOpen['target']): Promise<Duplex>;
+  /** Makes these the middlewares of every sandbox; text is JSON (middlewares.ts). Throws what is wrong with it. */
+  setMiddlewares(text: string): void;
   /** Makes a policy the next version for every sandbox; text is YAML. The new version, or what is wrong. */
   setPolicy(policy: SandboxPolicy | string): Result<number, string>;
   dropSession(id: string): boolean;
@@ -152,6 +154,7 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
     openRelay: (sandboxId: string, target: RelayOpen['target']) => service.openRelay(sandboxId, target),
     setInferenceRoutes: (text: string) => service.setInferenceRoutes(text),
     setCredentials: (text: string) => service.setCredentials(text),
+    setMiddlewares: (text: string) => service.setMiddlewares(text),
     setPolicy: (policy: SandboxPolicy | string): Result<number, string> => {
       const read = typeof policy === 'string' ? policyFromYaml(policy) : ok(policy);
       return read.ok ? ok(service.setPolicy(read.value).version) : err(read.error);

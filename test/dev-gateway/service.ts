@@ -23,6 +23,7 @@ import { acceptable, readAnalysis } from './analysis.ts';
 import { Drafts, withRule } from './drafts.ts';
 import type { Implementation } from './grpc.ts';
 import { readInferenceRoutes } from './inference.ts';
+import { readMiddlewares, type ToldMiddlewares } from './middlewares.ts';
 import { readProviders } from './providers.ts';
 import type { RelayCall } from './relay-call.ts';
 import { RelayBroker } from './relays.ts';
@@ -101,6 +102,7 @@ export class GatewayService {
   #settings: Readonly<Record<string, boolean>> = {};
   #providers = GetSandboxProviderEnvironmentResponse.fromPartial({});
   #inference = GetInferenceBundleResponse.fromPartial({});
+  #middlewares: ToldMiddlewares = { services: [], authentication: false };
   #fault: Fault | undefined;
   #rejection: string | undefined;
 
@@ -160,9 +162,25 @@ export class GatewayService {
     return true;
   }
 
+  /** Makes these the middlewares that there are; see middlewares.ts. */
+  setMiddlewares(text: string): void {
+    this.#middlewares = readMiddlewares(text);
+    const { policy, version } = this.#revision;
+    this.#revision = policyRevision(policy, version, this.#settingsText());
+    this.#options.onEvent(`middlewares: ${this.#middlewares.services.map(({ name }) => name).join(', ')}`);
+  }
+
   #settingsText(): string {
     const { providerEnvRevision } = this.#providers;
-    const settings = Object.keys(this.#settings).length === 0 ? '' : JSON.stringify(this.#settings);
+    const { services, authentication } = this.#middlewares;
+    const told =
+      services.length === 0
+        ? ''
+        : JSON.stringify([
+            authentication,
+            services.map((one) => ({ ...one, maxPayloadBytes: `${one.maxPayloadBytes}` })),
+          ]);
+    const settings = (Object.keys(this.#settings).length === 0 ? '' : JSON.stringify(this.#settings)) + told;
     return providerEnvRevision === 0n ? settings : `${settings} ${providerEnvRevision}`;
   }
 
@@ -229,10 +247,10 @@ export class GatewayService {
             policySource: PolicySource.POLICY_SOURCE_SANDBOX,
             globalPolicyVersion: 0,
             providerEnvRevision: this.#providers.providerEnvRevision,
-            supervisorMiddlewareServices: [],
+            supervisorMiddlewareServices: [...this.#middlewares.services],
             workspace: 'dev',
             policyValidationFailureMode: 'fail_closed',
-            extensionAuthenticationEnabled: false,
+            extensionAuthenticationEnabled: this.#middlewares.authentication,
           };
         }),
       reportPolicyStatus: (call, callback) =>
@@ -345,11 +363,9 @@ export class GatewayService {
       refreshSandboxToken: (call, callback) =>
         answer(callback, () => {
           const sandboxId = this.#authorize(call.metadata, '');
-          if (call.request.extensionServiceNames.length > 0) {
-            throw failure(status.FAILED_PRECONDITION, 'extension authentication is not enabled');
-          }
+          const extensionCredentials = this.#mintExtensions(sandboxId, call.request.extensionServiceNames);
           this.#options.onEvent(`${sandboxId || 'a sandbox'}: token refreshed`);
-          return { ...toWire(this.tokens.mint(sandboxId)), extensionCredentials: [] };
+          return { ...toWire(this.tokens.mint(sandboxId)), extensionCredentials };
         }),
       reportMainProcessExit: (call, callback) =>
         answer(callback, () => {
@@ -364,6 +380,22 @@ export class GatewayService {
       health: (_call, callback) =>
         callback(null, { status: ServiceStatus.SERVICE_STATUS_HEALTHY, version: 'dev' }),
     };
+  }
+
+  /** One for each name, for the audience that its registration names (contract.md, 3). */
+  #mintExtensions(sandboxId: string, names: readonly string[]) {
+    if (names.length === 0) return [];
+    if (!this.#middlewares.authentication)
+      throw failure(status.FAILED_PRECONDITION, 'extension authentication is not enabled');
+    if (names.length > 64 || new Set(names).size < names.length)
+      throw failure(status.INVALID_ARGUMENT, 'at most 64 names, each once');
+    return names.map((serviceName) => {
+      const service = this.#middlewares.services.find(({ name }) => name === serviceName);
+      if (service === undefined || service.allowInsecureTransport)
+        throw failure(status.INVALID_ARGUMENT, `no credential is minted for ${serviceName}`);
+      const { token, expiresAtMs } = this.tokens.mint(sandboxId, service.audience);
+      return { serviceName, token, expiresAtMs: BigInt(expiresAtMs) };
+    });
   }
 
   /** What every call gets instead of its answer, until it is called without. */

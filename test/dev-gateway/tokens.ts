@@ -29,15 +29,20 @@ export class Tokens {
     this.#ttlSeconds = ttlSeconds;
   }
 
-  mint(sandboxId: string): MintedToken {
+  /** A token for the gateway, or for an extension of this audience, which the gateway itself refuses. */
+  mint(sandboxId: string, audience?: string): MintedToken {
     const now = Math.floor(Date.now() / 1000);
     const exp = this.#ttlSeconds === 0 ? 0 : now + this.#ttlSeconds;
-    const head = encode({ alg: 'EdDSA', typ: 'JWT', kid: 'dev' });
+    const head = encode({
+      alg: 'EdDSA',
+      typ: audience === undefined ? 'JWT' : 'openshell-ext+jwt',
+      kid: 'dev',
+    });
     const sub = `spiffe://openshell/sandbox/${sandboxId}`;
     const body = encode({
       sub,
       iss: ISSUER,
-      aud: ISSUER,
+      aud: audience ?? ISSUER,
       iat: now,
       exp,
       sandbox_id: sandboxId,
@@ -60,6 +65,7 @@ export class Tokens {
       return issuerOf(body) === ISSUER ? { kind: 'none' } : { kind: 'service-account', token };
     }
     const claims = decode(body);
+    if (claims.aud !== ISSUER) return { kind: 'none' };
     const exp = typeof claims.exp === 'number' ? claims.exp * 1000 : 0;
     if (exp !== 0 && Date.now() > exp + LEEWAY_MS) return { kind: 'none' };
     return {

@@ -2,6 +2,8 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { systemClock } from '../../supervisor/clock.ts';
 import type { EgressEvent } from '../../supervisor/egress/events.ts';
 import { CallerIdentification } from '../../supervisor/egress/identity/caller.ts';
+import { Middlewares } from '../../supervisor/egress/middleware/middlewares.ts';
+import { MiddlewareRegistry } from '../../supervisor/egress/middleware/registry.ts';
 import {
   type ExplicitProxy,
   type ExplicitProxyOptions,
@@ -77,6 +79,18 @@ export async function startProxy(options: Partial<ExplicitProxyOptions> = {}) {
       asked.push(host);
       return ok(['127.0.0.1']);
     },
+    middlewares: new Middlewares({
+      clock: systemClock,
+      registry: new MiddlewareRegistry({
+        clock: systemClock,
+        random: Math.random,
+        resolve: async () => ok(['127.0.0.1']),
+        credential: () => undefined,
+        onChange: () => undefined,
+        onProblem: () => undefined,
+      }),
+      sandbox: () => ({ id: 'test', name: 'test', workspace: '' }),
+    }),
     observe: (event) => events.push(event),
     ...options,
   });

@@ -1,4 +1,4 @@
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { ConnectionSlots } from '../../supervisor/egress/connection-slots.ts';
 import { judgeAddress } from '../../supervisor/policy/addresses.ts';
@@ -74,18 +74,70 @@ describe('CONNECT', () => {
   });
 
   test.each([
-    ['fail_closed', /^HTTP\/1\.1 403[^{]*\{"error":"middleware_required"/],
-    ['fail_open', /^HTTP\/1\.1 200 /],
-  ])('a middleware that cannot be asked and is %s decides', async (onError, expected) => {
-    const upstream = await upstreamWith((socket) => socket.end());
-    const middlewares = [{ config: { name: 'scan', onError }, matches: () => true }];
+    ['fail_closed', 'auto', /1\.1 200 [^{]*HTTP\/1\.1 403[^{]*\{"error":"middleware_required"/],
+    ['fail_closed', 'skip', /^HTTP\/1\.1 403[^{]*\{"error":"middleware_required"/],
+    ['fail_open', 'auto', /^HTTP\/1\.1 200 [^{]*\r\n\r\nwelcome$/],
+    ['fail_open', 'skip', /^HTTP\/1\.1 200 [^{]*\r\n\r\nwelcome$/],
+  ])(
+    'bytes that a middleware cannot look at pass as on_error %s says, tls %s',
+    async (onError, tls, expected) => {
+      const upstream = await upstreamWith((socket) => socket.end('welcome'));
+      const middlewares = [{ config: { name: 'scan', onError }, matches: () => true }];
+      const { proxy } = await proxyWith({
+        authorize: () =>
+          ({ ...allow(), tls, inspect: true, middlewares }) as unknown as ReturnType<typeof allow>,
+      });
+      const { text } = await exchange(
+        proxy.port,
+        `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nSSH-2.0-x\r\n`,
+      );
+      expect(text).toMatch(expected);
+      expect(upstream.received()).toBe(onError === 'fail_open' ? 'SSH-2.0-x\r\n' : '');
+    },
+  );
+
+  test('a server that speaks first is waited for where middlewares may be passed over', async () => {
+    const upstream = createServer((socket) => socket.end('220 hello'));
+    await new Promise<void>((resolve) => void upstream.listen(0, '127.0.0.1', resolve));
+    cleanup.push(() => upstream.close());
+    const middlewares = [{ config: { name: 'scan', onError: 'fail_open' }, matches: () => true }];
     const { proxy } = await proxyWith({
-      authorize: () => ({ ...allow(), middlewares }) as unknown as ReturnType<typeof allow>,
+      authorize: () => ({ ...allow(), inspect: true, middlewares }) as unknown as ReturnType<typeof allow>,
     });
-    const { text } = await exchange(proxy.port, `CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`, {
-      end: true,
+    const address = upstream.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const { text } = await exchange(proxy.port, `CONNECT a.test:${port} HTTP/1.1\r\n\r\n`);
+    expect(text).toMatch(/\r\n\r\n220 hello$/);
+  });
+
+  test.each([
+    [['G', 'ET /x HT', 'TP/1.1\r\nHost: a.test\r\n\r\n'], 'inspected'],
+    [['\r\nGET /x HTTP/1.1\r\nHost: a.test\r\n\r\n'], 'inspected'],
+    [['S', 'S', 'H-2.0-x\r\n'], 'passed'],
+    [['\x16', '\x03\x01'], 'passed'],
+  ])('bytes %o are %s where middlewares may be passed over', async (parts, expected) => {
+    const upstream = await upstreamWith(() => undefined);
+    const middlewares = [{ config: { name: 'scan', onError: 'fail_open' }, matches: () => true }];
+    const { proxy, events } = await proxyWith({
+      authorize: () => ({ ...allow(), inspect: true, middlewares }) as unknown as ReturnType<typeof allow>,
     });
-    expect(text).toMatch(expected);
+    const client = connect({ port: proxy.port, host: '127.0.0.1', noDelay: true });
+    cleanup.push(() => client.destroy());
+    client.on('error', () => undefined);
+    client.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`);
+    await new Promise((resolve) => client.once('data', resolve));
+    for (const part of parts) {
+      client.write(part);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    const whole = parts.join('');
+    if (expected === 'passed') await eventually(() => expect(upstream.received()).toBe(whole));
+    else {
+      // The name is another one than the connection's, which only somebody sees who looks.
+      const requests = () => events.filter(({ kind }) => kind === 'request');
+      await eventually(() => expect(requests()).toMatchObject([{ request: { outcome: 'denied' } }]));
+      expect(upstream.received()).toBe('');
+    }
   });
 
   test('denies everything before the main process runs', async () => {

@@ -137,6 +137,7 @@ export async function startChat(
     readonly onConnection?: (socket: WebSocket) => void;
     readonly onUpgrade?: (request: IncomingMessage, socket: Duplex) => void;
     readonly onRequest?: Parameters<typeof startHttp>[0];
+    readonly proxy?: Parameters<typeof startInspectingProxy>[2];
   } = {},
 ) {
   const seen: Seen[] = [];
@@ -177,7 +178,11 @@ export async function startChat(
         });
       }),
   );
-  const proxy = await startInspectingProxy(authorities, (options.yaml ?? chatPolicy)(upstream.port));
+  const proxy = await startInspectingProxy(
+    authorities,
+    (options.yaml ?? chatPolicy)(upstream.port),
+    options.proxy,
+  );
   const place = `chat.test:${upstream.port}`;
   return {
     ...proxy,

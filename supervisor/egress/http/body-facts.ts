@@ -124,12 +124,13 @@ const WHOLE_BODY_MS = 60_000;
 
 /**
  * Reads a body to its end, or stops with `too-large` past `maxBytes`, or `aborted` when it has no end or is not there
- * after `withinMs`.
+ * after `withinMs`. With `giveBack` what is too large is whole again in its stream, paused.
  */
 export function readWhole(
   body: Readable,
   maxBytes: number,
   withinMs = WHOLE_BODY_MS,
+  giveBack = false,
 ): Promise<Buffer | 'too-large' | 'aborted'> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
@@ -137,14 +138,18 @@ export function readWhole(
     const done = (result: Buffer | 'too-large' | 'aborted'): void => {
       clearTimeout(timer);
       body.off('data', take);
+      if (result === 'too-large' && giveBack) {
+        body.pause();
+        body.unshift(Buffer.concat(chunks));
+      }
       chunks.length = 0;
       resolve(result);
     };
     const timer = setTimeout(() => done('aborted'), withinMs);
     const take = (chunk: Buffer): void => {
       bytes += chunk.length;
+      if (bytes <= maxBytes || giveBack) chunks.push(chunk);
       if (bytes > maxBytes) done('too-large');
-      else chunks.push(chunk);
     };
     body.on('data', take);
     body.once('end', () => done(Buffer.concat(chunks, bytes)));

@@ -2,6 +2,8 @@ import type { CallerIdentity, Grant, Intent } from '../../policy/intent.ts';
 import type { RequestDecision } from '../../policy/request.ts';
 import type { CredentialStore } from '../credentials/credential-store.ts';
 import type { TokenGrants } from '../credentials/token-grants.ts';
+import type { Evaluation } from '../middleware/evaluation.ts';
+import type { Middlewares } from '../middleware/middlewares.ts';
 import type { Field } from './fields.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -14,6 +16,8 @@ export interface RequestEvent {
   readonly policy: string;
   readonly rule: string | undefined;
   readonly reason: string | undefined;
+  /** Who denied it, where that was not policy: then no rule would allow it. */
+  readonly by?: 'middleware';
 }
 
 /** A request that was allowed, on its way out. */
@@ -47,6 +51,8 @@ export interface ConnectionContext {
   /** Whether the policy that granted the connection is still the one in force. */
   readonly current: () => boolean;
   readonly observe: (event: RequestEvent) => void;
+  readonly middlewares: Middlewares;
+  readonly observeMiddleware: (evaluation: Evaluation) => void;
   readonly bodies: BodyBudget;
   /** What whoever is denied is told of proposals, while they may be made. */
   readonly proposals?: () => ProposalGuide | undefined;

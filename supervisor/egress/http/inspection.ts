@@ -1,11 +1,13 @@
 import { Readable } from 'node:stream';
+import type { BodyFacts } from '../../policy/request.ts';
 import { decideRequest } from '../../policy/request-decision.ts';
 import { type AdmittedTarget, admitTarget } from '../../policy/target.ts';
 import { ok } from '../../result.ts';
 import { parseAuthority } from '../authority.ts';
-import { bodyNeed, readWhole } from './body-facts.ts';
+import { answer } from './answer.ts';
+import { type BodyNeed, bodyNeed } from './body-facts.ts';
 import type { ClientExchange } from './client-exchange.ts';
-import type { ConnectionContext, LocalAnswer, RequestEvent } from './connection-context.ts';
+import type { ConnectionContext, RequestEvent } from './connection-context.ts';
 import {
   bodyWithCredentials,
   credentialAnswer,
@@ -17,6 +19,8 @@ import {
 } from './credentials.ts';
 import { authorityMismatch, denialAnswer } from './denial.ts';
 import { endToEnd, type Field } from './fields.ts';
+import { readBody } from './held-body.ts';
+import { type Judge, passMiddlewares } from './middleware-pass.ts';
 import { MAX_SIGNED_BYTES, payloadOf, signedHead } from './signing.ts';
 import type { UpstreamRequest } from './upstream.ts';
 
@@ -91,6 +95,10 @@ export async function admitRequest(
     facts = need.facts(read);
   }
   const { path, query } = target;
+  const judge: Judge = (changed, body) => {
+    const again = bodyNeed(target.endpoint, method, target, changed, (body?.length ?? 0) > 0);
+    return decideRequest(grant, { method, path, query, body: factsOf(again, body) });
+  };
   const decision = decideRequest(grant, { method, path, query, body: facts ?? { kind: 'none' } });
   const outcome = decision.kind === 'deny' ? 'denied' : decision.kind === 'audit' ? 'audited' : 'allowed';
   event(outcome, path, decision.reason, decision.policy, decision.rule);
@@ -98,41 +106,15 @@ export async function admitRequest(
     answer(client, denialAnswer(decision, { method, path }, context));
     return undefined;
   }
-  return { target, fields, whole };
+  return passMiddlewares(client, context, { target, fields, whole }, judge);
 }
 
-/** Reads a body that must be known whole; undefined when the client has been answered instead. */
-async function readBody(
-  client: ClientExchange,
-  context: ConnectionContext,
-  maxBytes: number,
-): Promise<Buffer | undefined> {
-  const tooLarge = (): void =>
-    answer(client, {
-      status: 413,
-      body: {
-        error: 'request_body_too_large',
-        detail: `a body of more than ${maxBytes} bytes cannot be inspected here; the endpoint's *_max_body_bytes says how much can`,
-      },
-    });
-  if (client.framing.kind === 'length' && client.framing.bytes > maxBytes) {
-    tooLarge();
-    return undefined;
-  }
-  const reserved = client.framing.kind === 'length' ? client.framing.bytes : maxBytes;
-  if (!context.bodies.take(reserved)) {
-    answer(client, {
-      status: 503,
-      body: { error: 'inspection_busy', detail: 'too many bodies are being inspected; try again' },
-    });
-    return undefined;
-  }
-  client.onClose(() => context.bodies.give(reserved));
-  client.sayContinue();
-  const read = await readWhole(client.body, maxBytes);
-  if (read === 'too-large') tooLarge();
-  if (read === 'aborted') client.abort();
-  return typeof read === 'string' ? undefined : read;
+/** The facts of a body that a middleware has changed, or that it has given another kind. */
+function factsOf(need: BodyNeed, body: Buffer | undefined): BodyFacts {
+  if (need.kind === 'facts') return need.facts;
+  return body === undefined || body.length > need.maxBytes
+    ? { kind: 'malformed', error: 'the body is larger than the endpoint can inspect' }
+    : need.facts(body);
 }
 
 /** Whether Host or :authority is the place that the connection goes to; the port may be left out where it is the scheme's. */
@@ -279,24 +261,3 @@ export function authorityOf({ intent, scheme }: ConnectionContext): string {
   const host = intent.host.includes(':') ? `[${intent.host}]` : intent.host;
   return intent.port === (scheme === 'https' ? 443 : 80) ? host : `${host}:${intent.port}`;
 }
-
-/** Answers a request by ourselves, as JSON. */
-export function answer(client: ClientExchange, { status, body, headers = [] }: LocalAnswer): void {
-  client.answer(
-    {
-      status,
-      reason: REASONS[status] ?? 'Error',
-      fields: [['Content-Type', 'application/json'], ...headers],
-    },
-    JSON.stringify(body),
-  );
-}
-
-const REASONS: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  403: 'Forbidden',
-  413: 'Content Too Large',
-  500: 'Internal Server Error',
-  502: 'Bad Gateway',
-  503: 'Service Unavailable',
-};

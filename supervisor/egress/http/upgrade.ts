@@ -1,29 +1,27 @@
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { CompiledEndpoint } from '../../policy/compilation.ts';
-import { decideRequest } from '../../policy/request-decision.ts';
+import { WebSocketSessionEndReason as End } from '../../../proto/generated/openshell/middleware/v1/middleware.ts';
 import type { AdmittedTarget } from '../../policy/target.ts';
+import type { MiddlewareSession } from '../middleware/session.ts';
+import { subjectOf } from '../middleware/subject.ts';
 import { tieEnds } from '../protocols/endings.ts';
-import { graphqlMessage } from '../protocols/graphql-messages.ts';
 import {
   agreedDeflate,
   handshakeFault,
   isAccepted,
   readableOffer,
 } from '../protocols/websocket-handshake.ts';
-import {
-  CLOSE,
-  MAX_MESSAGE_BYTES,
-  type MessageVerdict,
-  relayMessages,
-} from '../protocols/websocket-messages.ts';
+import { MAX_MESSAGE_BYTES } from '../protocols/websocket-messages.ts';
+import { answer } from './answer.ts';
 import { type ClientExchange, http1Exchange } from './client-exchange.ts';
 import type { ConnectionContext, RequestEvent } from './connection-context.ts';
-import { bodyWithCredentials, headWithCredentials } from './credentials.ts';
+import { headWithCredentials } from './credentials.ts';
 import { denialAnswer } from './denial.ts';
-import type { Field } from './fields.ts';
-import { admitRequest, answer, authorityOf, refuseCredential } from './inspection.ts';
+import { type Field, fieldValue } from './fields.ts';
+import { admitRequest, authorityOf, refuseCredential } from './inspection.ts';
+import { refusal } from './middleware-pass.ts';
+import { relayJudged } from './websocket-judge.ts';
 
 /** Endpoints whose requests are judged one by one, of which a connection of another protocol has none. */
 const WITHOUT_UPGRADE: ReadonlySet<string> = new Set(['graphql', 'json-rpc', 'mcp']);
@@ -59,9 +57,19 @@ export async function handleUpgrade(
     const where = { method: 'GET', path: target.path };
     return answer(client, denialAnswer(decision, where, context));
   }
-  const inspected = protocol === 'websocket';
+  const shown = await preflight(client, context, target, admitted.fields);
+  if (shown === undefined) return;
+  const { session } = shown;
+  let relayed = false;
+  client.onClose(() => {
+    if (!relayed) session?.end(End.WEB_SOCKET_SESSION_END_REASON_CANCELLATION);
+  });
+  const inspected = protocol === 'websocket' || session !== undefined;
   const rewritten = await headWithCredentials(context, target, admitted.fields);
-  if (!rewritten.ok) return refuseCredential(client, context, target.path, rewritten.error);
+  if (!rewritten.ok) {
+    session?.end(End.WEB_SOCKET_SESSION_END_REASON_CANCELLATION);
+    return refuseCredential(client, context, target.path, rewritten.error);
+  }
   const { path, rawQuery } = rewritten.value;
   const fields = inspected ? readableOffer(rewritten.value.fields) : rewritten.value.fields;
   const exchange = context.upstream.send(
@@ -81,6 +89,7 @@ export async function handleUpgrade(
     const result = await exchange.answer;
     if (result.kind === 'response') {
       const { response } = result;
+      session?.end(End.WEB_SOCKET_SESSION_END_REASON_UPSTREAM_REJECTED);
       client.relay(response, response.body, response.trailers);
       return;
     }
@@ -96,8 +105,9 @@ export async function handleUpgrade(
       socket.write(switchingProtocols(response.fields), 'latin1');
       if (head.length > 0) socket.unshift(head);
       if (early.length > 0) upstream.unshift(early);
-      if (inspected && target.endpoint !== undefined)
-        relayInspected(socket, upstream, deflate, context, target, target.endpoint);
+      relayed = true;
+      session?.start(fieldValue(response.fields, 'sec-websocket-protocol') ?? '');
+      if (inspected) relayJudged({ client: socket, upstream, deflate, context, target, session });
       else relayRaw(socket, upstream);
     } catch (error) {
       upstream.destroy();
@@ -105,6 +115,7 @@ export async function handleUpgrade(
     }
   } catch (error) {
     exchange.abort();
+    session?.end(End.WEB_SOCKET_SESSION_END_REASON_UPSTREAM_REJECTED);
     const reason = error instanceof Error ? error.message : String(error);
     tell('failed', reason);
     if (socket.destroyed) return;
@@ -112,72 +123,51 @@ export async function handleUpgrade(
   }
 }
 
-function relayInspected(
-  client: Duplex,
-  upstream: Duplex,
-  deflate: ReturnType<typeof agreedDeflate>,
+/** Asks the middlewares whether they want to see the WebSocket; undefined when the client has its answer already. */
+async function preflight(
+  client: ClientExchange,
   context: ConnectionContext,
-  target: AdmittedTarget,
-  endpoint: CompiledEndpoint,
-): void {
-  const { grant, observe, current } = context;
-  const { path, query } = target;
-  const judge = (data: Buffer, isText: boolean): MessageVerdict => {
-    if (!current())
-      return { kind: 'close', code: CLOSE.reload, reason: 'the policy was replaced; connect again' };
-    if (!isText) {
-      if (endpoint.graphqlMessages) return refused('a binary message cannot be inspected');
-      // A placeholder in it could not be told from other bytes, so none may be where credentials travel.
-      return boundHere
-        ? refused('a binary message cannot be looked through for credentials')
-        : { kind: 'pass', data };
-    }
-    const body = endpoint.graphqlMessages
-      ? graphqlMessage(data.toString('utf8'))
-      : ({ kind: 'none' } as const);
-    if (body === undefined) return withCredentials(data);
-    const decision = decideRequest(grant, { method: 'WEBSOCKET_TEXT', path, query, body });
-    const outcome = decision.kind === 'deny' ? 'denied' : decision.kind === 'audit' ? 'audited' : 'allowed';
-    observe({
-      outcome,
-      method: 'WEBSOCKET_TEXT',
+  { path }: AdmittedTarget,
+  fields: readonly Field[],
+): Promise<{ readonly session: MiddlewareSession | undefined } | undefined> {
+  const { middlewares, grant, intent, identity, scheme } = context;
+  if (grant.middlewares.length === 0) return { session: undefined };
+  const { host, port } = intent;
+  const subprotocols = fields
+    .filter(([name]) => name.toLowerCase() === 'sec-websocket-protocol')
+    .flatMap(([, value]) => value.split(',').map((one) => one.trim()));
+  const outcome = await middlewares.preflight(grant.middlewares, {
+    subject: subjectOf(middlewares.sandbox, identity, {
+      scheme: scheme === 'https' ? 'wss' : 'ws',
+      host,
+      port,
+      method: 'GET',
       path,
-      policy: decision.policy,
-      rule: decision.rule,
-      reason: decision.reason,
-    });
-    return decision.kind === 'deny'
-      ? { kind: 'close', code: CLOSE.policy, reason: decision.reason }
-      : withCredentials(data);
-  };
-  const boundHere = context.credentials?.isBound(context.intent.host, context.intent.port) === true;
-  const withCredentials = (data: Buffer): MessageVerdict => {
-    const rewrite = endpoint.options.websocketCredentialRewrite;
-    const sent = bodyWithCredentials(context, data, path, rewrite);
-    if (sent.ok) return { kind: 'pass', data: sent.value };
-    const reason = `the credential ${sent.error.key} cannot be sent here`;
-    observe({
-      outcome: 'denied',
-      method: 'WEBSOCKET_TEXT',
-      path,
-      policy: endpoint.policy,
-      rule: undefined,
-      reason,
-    });
-    return { kind: 'close', code: CLOSE.policy, reason };
-  };
-  const refused = (reason: string): MessageVerdict => {
-    observe({
-      outcome: 'denied',
-      method: 'WEBSOCKET_BINARY',
-      path,
-      policy: endpoint.policy,
-      rule: undefined,
-      reason,
-    });
-    return { kind: 'close', code: CLOSE.policy, reason };
-  };
-  relayMessages({ client, upstream, deflate, judge, onRefused: () => undefined });
+      query: '',
+    }),
+    subprotocols,
+    tell: (evaluation) => context.observeMiddleware({ ...evaluation, method: 'GET', path }),
+  });
+  if (outcome?.kind === 'passed') {
+    if (context.current()) return outcome;
+    outcome.session?.end(End.WEB_SOCKET_SESSION_END_REASON_POLICY_RELOAD);
+    client.abort();
+    return undefined;
+  }
+  const told = refusal(outcome, context, 'GET', path);
+  const reason = String(told.body['detail']);
+  const { policy } = grant;
+  context.observe({
+    outcome: 'denied',
+    method: 'GET',
+    path,
+    policy,
+    rule: undefined,
+    reason,
+    by: 'middleware',
+  });
+  answer(client, told);
+  return undefined;
 }
 
 /** Opaque bytes both ways; the end of either side is passed on, an abort as an abort. */

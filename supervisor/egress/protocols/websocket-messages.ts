@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { type PerMessageDeflate, Receiver, Sender } from 'ws';
 import { tieEnds } from './endings.ts';
 import { FrameBoundary } from './frame-boundary.ts';
+import { InOrder } from './in-order.ts';
 import type { Deflate } from './websocket-handshake.ts';
 
 /** Close codes (RFC 6455, 7.4.1; 1012 and 1013 from the IANA registry). */
@@ -37,17 +38,20 @@ export interface MessageRelay {
   readonly client: Duplex;
   readonly upstream: Duplex;
   readonly deflate: Deflate | undefined;
-  /** Judges a message, in the order in which they come. */
-  readonly judge: (data: Buffer, isText: boolean) => MessageVerdict;
-  /** Called when one side was closed by us. */
-  readonly onRefused: (reason: string) => void;
+  /** Judges a message, in the order in which they come, one at a time; nothing more is read while it takes its time. */
+  readonly judge: (data: Buffer, isText: boolean) => MessageVerdict | Promise<MessageVerdict>;
+  /** Called when it ends in another way than by a verdict; more than once when one way leads to another. */
+  readonly onEnd: (end: RelayEnd) => void;
 }
+
+/** The client's close frame; a connection that is gone; bytes that are no WebSocket, or too many. */
+export type RelayEnd = 'closed' | 'gone' | 'malformed';
 
 /**
  * Relays a WebSocket: each message of the client is taken apart, judged and framed anew; what the server sends passes
  * as it is. A refusal closes both sides with its code.
  */
-export function relayMessages({ client, upstream, deflate, judge, onRefused }: MessageRelay): void {
+export function relayMessages({ client, upstream, deflate, judge, onEnd }: MessageRelay): void {
   const boundary = new FrameBoundary();
   const extensions = (end: PerMessageDeflate | undefined): Record<string, PerMessageDeflate> =>
     end === undefined ? {} : { 'permessage-deflate': end };
@@ -67,7 +71,6 @@ export function relayMessages({ client, upstream, deflate, judge, onRefused }: M
   const refuse = (code: CloseCode, reason: string): void => {
     if (ended) return;
     ended = true;
-    onRefused(reason);
     const text = closeReason(reason);
     upstream.unpipe(client);
     upstream.resume();
@@ -82,25 +85,48 @@ export function relayMessages({ client, upstream, deflate, judge, onRefused }: M
     }, CLOSE_MS).unref();
   };
 
-  receiver.on('message', (data: Buffer, isBinary: boolean) => {
+  const order = new InOrder();
+  const pass = (isBinary: boolean, verdict: MessageVerdict): void => {
     if (ended) return;
-    if (!isBinary && data.length > MAX_TEXT_BYTES)
-      return refuse(CLOSE.size, `a text message exceeds ${MAX_TEXT_BYTES} bytes`);
-    const verdict = judge(data, !isBinary);
-    if (verdict.kind === 'close') return refuse(verdict.code, verdict.reason);
+    if (verdict.kind === 'close') {
+      refuse(verdict.code, verdict.reason);
+      return;
+    }
     const options = { binary: isBinary, mask: true, fin: true, compress: deflate !== undefined };
     sender.send(verdict.data, options, held.take(verdict.data.length));
-  });
+  };
+  const judged = (data: Buffer, isBinary: boolean): undefined | Promise<void> => {
+    if (ended) return undefined;
+    if (!isBinary && data.length > MAX_TEXT_BYTES) {
+      onEnd('malformed');
+      refuse(CLOSE.size, `a text message exceeds ${MAX_TEXT_BYTES} bytes`);
+      return undefined;
+    }
+    const verdict = judge(data, !isBinary);
+    if (verdict instanceof Promise) return verdict.then((late) => pass(isBinary, late));
+    pass(isBinary, verdict);
+    return undefined;
+  };
+  receiver.on('message', (data: Buffer, isBinary: boolean) => order.run(() => judged(data, isBinary)));
   receiver.on('ping', (data: Buffer) => void (ended || sender.ping(data, true, held.take(data.length))));
   receiver.on('pong', (data: Buffer) => void (ended || sender.pong(data, true, held.take(data.length))));
-  receiver.on('conclude', (code: number, reason: Buffer) => {
+  const conclude = (code: number, reason: Buffer): undefined => {
     if (ended) return;
     ended = true;
+    onEnd('closed');
     // 1005 stands for a close frame without a code.
     if (code === 1005) sender.close(undefined, undefined, true, held.take(0));
     else sender.close(code, reason, true, held.take(reason.length));
-  });
-  receiver.on('error', (error: NodeJS.ErrnoException) => refuse(codeOf(error), error.message));
+  };
+  receiver.on('conclude', (code: number, reason: Buffer) => order.run(() => conclude(code, reason)));
+  receiver.on('error', (error: NodeJS.ErrnoException) =>
+    order.run(() => {
+      onEnd('malformed');
+      refuse(codeOf(error), error.message);
+      return undefined;
+    }),
+  );
+  for (const side of [client, upstream]) side.once('close', () => onEnd('gone'));
 
   upstream.on('data', (chunk: Buffer) => boundary.push(chunk));
   upstream.pipe(client);
@@ -111,8 +137,10 @@ export function relayMessages({ client, upstream, deflate, judge, onRefused }: M
     for await (const chunk of client.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>)
       for (let at = 0; at < chunk.length && !ended; at += SLICE_BYTES) {
         await new Promise((resolve) => receiver.write(chunk.subarray(at, at + SLICE_BYTES), resolve));
+        await order.idle();
         await held.below(MAX_HELD_BYTES);
       }
+    await order.idle();
     await held.below(0);
     upstream.end();
   };
