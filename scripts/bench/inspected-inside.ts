@@ -95,19 +95,25 @@ async function open(): Promise<Connection> {
   });
 }
 
+interface Lane {
+  readonly one: () => Promise<void>;
+  readonly end: () => void;
+}
+
 /** Does `one` again and again, so many at a time, for so long; how long each took, in milliseconds. */
-async function load(lanes: number, ms: number, makeLane: () => Promise<() => Promise<void>>) {
+async function load(lanes: number, ms: number, makeLane: () => Promise<Lane>) {
   const ready = await Promise.all(Array.from({ length: lanes }, makeLane));
   const times: number[] = [];
   const begun = performance.now();
   await Promise.all(
-    ready.map(async (one) => {
+    ready.map(async ({ one, end }) => {
       for (let at = performance.now(); at - begun < ms; ) {
         await one();
         const now = performance.now();
         times.push(now - at);
         at = now;
       }
+      end();
     }),
   );
   const seconds = (performance.now() - begun) / 1000;
@@ -124,15 +130,18 @@ const WORK: Readonly<Record<string, (first: number, second: number) => Promise<u
   keep: (lanes, ms) =>
     load(lanes, ms, async () => {
       const connection = await open();
-      return async () => void (await connection.get('/'));
+      return { one: async () => void (await connection.get('/')), end: () => connection.close() };
     }),
   /** A connection for each request. */
   fresh: (lanes, ms) =>
-    load(lanes, ms, async () => async () => {
-      const connection = await open();
-      await connection.get('/');
-      connection.close();
-    }),
+    load(lanes, ms, async () => ({
+      one: async () => {
+        const connection = await open();
+        await connection.get('/');
+        connection.close();
+      },
+      end: () => undefined,
+    })),
   body: async () => {
     const connection = await open();
     const begun = performance.now();
