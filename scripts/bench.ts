@@ -11,6 +11,7 @@ import { buffer } from './bench/buffer.ts';
 import { decisions } from './bench/decisions.ts';
 import { egress } from './bench/egress.ts';
 import { files } from './bench/files.ts';
+import { inspected } from './bench/inspected.ts';
 import { link } from './bench/link.ts';
 import { memory } from './bench/memory.ts';
 import { placesOf, usableRuntimes } from './bench/runtimes.ts';
@@ -33,6 +34,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
   buffer,
   decisions,
   egress,
+  inspected,
   spawn,
   sockets,
   syscalls,

@@ -263,6 +263,7 @@ class Supervisor {
               ),
               trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
               withheld: this.#inference?.withheld ?? new Set(),
+              javaTrustStore: this.#trustFiles?.java,
               home: config.workdir,
               tty: config.main.tty,
             }),

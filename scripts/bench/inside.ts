@@ -54,6 +54,7 @@ async function confine(job: Job): Promise<Confinement> {
     provider: new Map(),
     trust: {},
     withheld: new Set(),
+    javaTrustStore: undefined,
     home: '/sandbox',
     tty: false,
   });

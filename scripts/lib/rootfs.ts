@@ -15,12 +15,34 @@ import { run } from './command.ts';
 import { withLock } from './lock.ts';
 import { cached } from './paths.ts';
 
-export type RootfsKind = 'debian' | 'clients' | 'busybox';
+export type RootfsKind = 'debian' | 'clients' | 'peers' | 'busybox';
 
 const DEBIAN_PACKAGES = ['ca-certificates', 'curl', 'netcat-openbsd', 'procps', 'python3'];
 
-/** Clients that know nothing of proxies, for the tests of names without one. */
-const CLIENT_PACKAGES = [...DEBIAN_PACKAGES, 'git', 'postgresql-client', 'redis-tools'];
+/** What people run: for the tests of names without a proxy, and of whom clients trust. */
+const CLIENT_PACKAGES = [
+  ...DEBIAN_PACKAGES,
+  'git',
+  'openssl',
+  'postgresql-client',
+  'python3-grpcio',
+  'python3-pip',
+  'python3-requests',
+  'python3-websockets',
+  'redis-tools',
+];
+
+/** Other proxies that look into TLS, and a server that is never the bottleneck: for `npm run bench` alone. */
+// debootstrap finds no package by another one's name, as apt does: python3-cffi-backend is what mitmproxy needs.
+const PEER_PACKAGES = [
+  'ca-certificates',
+  'mitmproxy',
+  'nginx-light',
+  'python3-cffi-backend',
+  'squid-openssl',
+];
+
+const PACKAGES = { debian: DEBIAN_PACKAGES, clients: CLIENT_PACKAGES, peers: PEER_PACKAGES } as const;
 
 /** Where the bundle mounts something. They exist beforehand: the root is read-only, and gVisor makes none. */
 const MOUNT_POINTS = [
@@ -38,7 +60,8 @@ const MOUNT_POINTS = [
 /** The names that a change of this file must change, so that no stale root file system is used. */
 const NAMES: Readonly<Record<RootfsKind, string>> = {
   debian: 'debian-bookworm-2',
-  clients: 'debian-bookworm-clients-1',
+  clients: 'debian-bookworm-clients-2',
+  peers: 'debian-bookworm-peers-1',
   busybox: 'busybox-2',
 };
 
@@ -83,7 +106,7 @@ const makeBusybox = async (directory: string): Promise<void> => {
 
 /**
  * The path of a root file system, made when it is not there yet: `debian` (debootstrap, 35 s), `clients` (the same with
- * git, psql and redis-cli) or `busybox` (one static binary, no libc at all). Rejects when the mirror cannot be reached.
+ * git, pip, psql and others), `peers` (other proxies) or `busybox` (one static binary, no libc at all). Rejects when the mirror cannot be reached.
  */
 export const ensureRootfs = async (kind: RootfsKind): Promise<string> => {
   const target = cached('rootfs', NAMES[kind]);
@@ -93,7 +116,7 @@ export const ensureRootfs = async (kind: RootfsKind): Promise<string> => {
     const staging = `${target}.next`;
     rmSync(staging, { recursive: true, force: true });
     if (kind === 'busybox') await makeBusybox(staging);
-    else await makeDebian(staging, kind === 'clients' ? CLIENT_PACKAGES : DEBIAN_PACKAGES);
+    else await makeDebian(staging, PACKAGES[kind]);
     for (const point of MOUNT_POINTS) mkdirSync(join(staging, point), { recursive: true });
     // runc 1.1 gives a tmpfs the mode of the directory that it covers, whatever the bundle says.
     chmodSync(join(staging, 'tmp'), 0o1777);

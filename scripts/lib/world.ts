@@ -71,6 +71,8 @@ export interface World {
   readonly namespace: string;
   /** The certificate authority of the HTTPS hosts. */
   readonly caFile: string;
+  /** The key and the certificate of the HTTPS hosts, for more of them: one for all names; and who signed it. */
+  readonly identity: { readonly key: string; readonly certificate: string; readonly authorityKey: string };
   /** The gateway's URL as a sandbox sees it. */
   readonly gatewayUrl: string;
   /** What has arrived so far, the oldest first. */
@@ -333,6 +335,11 @@ export const startWorld = async (options: WorldOptions = {}): Promise<World> => 
     return {
       namespace,
       caFile: join(directory, 'ca.pem'),
+      identity: {
+        key: settings.key,
+        certificate: settings.certificate,
+        authorityKey: join(directory, 'ca.key'),
+      },
       gatewayUrl: outside?.protocol === 'https:' ? gateway.url.replace('http:', 'https:') : gateway.url,
       records: () => readRecords(settings.records),
       network: async () => {

@@ -42,6 +42,8 @@ export interface WorkloadEnvironmentInput {
   readonly trust: Readonly<Record<string, string>>;
   /** Names that hold what the workload must not have. */
   readonly withheld: ReadonlySet<string>;
+  /** Java's trust store; it reads no variable that names one. None where TLS is not terminated. */
+  readonly javaTrustStore: string | undefined;
   readonly home: string | undefined;
   readonly tty: boolean;
 }
@@ -73,5 +75,22 @@ export function workloadEnvironment(input: WorkloadEnvironmentInput): ReadonlyMa
   environment.set('no_proxy', '127.0.0.1,localhost,::1');
   environment.set('NODE_USE_ENV_PROXY', '1');
   for (const [name, file] of Object.entries(input.trust)) environment.set(name, file);
+  // Of an option that occurs twice Java takes the last one; the command line beats them all.
+  const java = [environment.get(JAVA), ...javaOptions(input)].filter((option) => option);
+  environment.set(JAVA, java.join(' '));
   return environment;
+}
+
+const JAVA = 'JAVA_TOOL_OPTIONS';
+
+/** Java asks neither the proxy's variables nor those that name certificates. */
+function javaOptions({ proxy, javaTrustStore }: WorkloadEnvironmentInput): readonly string[] {
+  const { hostname, port } = new URL(`http://${proxy}`);
+  return [
+    ...['http', 'https'].flatMap((scheme) => [
+      `-D${scheme}.proxyHost=${hostname}`,
+      `-D${scheme}.proxyPort=${port}`,
+    ]),
+    ...(javaTrustStore === undefined ? [] : [`-Djavax.net.ssl.trustStore=${javaTrustStore}`]),
+  ];
 }

@@ -10,6 +10,7 @@ const input = {
   provider: new Map(),
   trust: {},
   withheld: new Set<string>(),
+  javaTrustStore: undefined,
   home: '/sandbox',
   tty: false,
 };
@@ -40,6 +41,21 @@ describe('the workload’s environment', () => {
       'OPENSHELL_SANDBOX',
     ]);
     expect([...environment.values()].join()).not.toContain('secret');
+  });
+
+  test('tells Java of the proxy and of whom to trust, after what it was told before', () => {
+    const options = (inherited: string, javaTrustStore?: string) =>
+      workloadEnvironment({
+        ...input,
+        inherited: parseEnvironment(Buffer.from(inherited)),
+        javaTrustStore,
+      }).get('JAVA_TOOL_OPTIONS');
+    const proxy =
+      '-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=3128 -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128';
+    expect(options('')).toBe(proxy);
+    expect(options('JAVA_TOOL_OPTIONS=-Xmx64m\0', '/t/store')).toBe(
+      `-Xmx64m ${proxy} -Djavax.net.ssl.trustStore=/t/store`,
+    );
   });
 });
 

@@ -118,8 +118,10 @@ function factsOf(need: BodyNeed, body: Buffer | undefined): BodyFacts {
 }
 
 /** Whether Host or :authority is the place that the connection goes to; the port may be left out where it is the scheme's. */
-function namesPlace(authority: string | undefined, { intent, scheme }: ConnectionContext): boolean {
+function namesPlace(authority: string | undefined, context: ConnectionContext): boolean {
   if (authority === undefined) return false;
+  if (authority === authorityOf(context)) return true;
+  const { intent, scheme } = context;
   const port = scheme === 'https' ? 443 : 80;
   const parsed = parseAuthority(authority) ?? parseAuthority(`${authority}:${port}`);
   return parsed !== undefined && parsed.host === intent.host && parsed.port === intent.port;

@@ -134,15 +134,22 @@ function http1Upstream(first: Socket, open: OpenConnection, maxSockets: number):
       insecureHTTPParser: false,
     });
     const answer = new Promise<UpstreamAnswer>((resolve, reject) => {
+      let answered = false;
       outgoing.once('error', reject);
-      outgoing.once('close', () => reject(new Error('the server ended without an answer')));
-      outgoing.once('continue', onContinue);
+      outgoing.once('close', () => {
+        // An error costs the making of its stack, and most requests are answered.
+        if (!answered) reject(new Error('the server ended without an answer'));
+      });
+      if (message.expectsContinue) outgoing.once('continue', onContinue);
       outgoing.once('response', (incoming) => {
         const coding = incoming.headers['transfer-encoding'];
         // Nobody asked for another one, and the client would take it for the content.
         if (coding !== undefined && coding.trim().toLowerCase() !== 'chunked')
           outgoing.destroy(new Error(`the server answers in the transfer coding ${coding.slice(0, 40)}`));
-        else resolve({ kind: 'response', response: responseOf(incoming) });
+        else {
+          answered = true;
+          resolve({ kind: 'response', response: responseOf(incoming) });
+        }
       });
       outgoing.once('upgrade', (incoming, socket, head) => {
         const { status, reason, fields } = responseOf(incoming);

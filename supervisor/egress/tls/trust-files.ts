@@ -15,6 +15,7 @@ import {
 import { dirname, join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import { err, ok, type Result } from '../../result.ts';
+import { javaTrustStore } from './java-trust-store.ts';
 
 /** Where the workload finds what it is to trust. */
 export interface TrustFiles {
@@ -23,6 +24,8 @@ export interface TrustFiles {
   readonly ca: string;
   /** The image's roots and the sandbox's CA, for clients that take one file for everything. */
   readonly bundle: string;
+  /** What is in the bundle, for Java. */
+  readonly java: string;
 }
 
 /** Where distributions keep their bundle: Debian, Fedora, Alpine, SUSE. */
@@ -45,7 +48,8 @@ export function writeTrustFiles(
   places: readonly string[] = PLACES,
   bundles: readonly string[] = BUNDLES,
 ): Result<TrustFiles, string> {
-  const roots = imageRoots(bundles);
+  const bundle = `${imageRoots(bundles).trimEnd()}\n${certificate}`;
+  const java = javaTrustStore(bundle);
   const failures: string[] = [];
   for (const place of places)
     try {
@@ -54,9 +58,11 @@ export function writeTrustFiles(
         directory,
         ca: join(directory, 'openshell-ca.pem'),
         bundle: join(directory, 'ca-bundle.pem'),
+        java: join(directory, 'ca-bundle.jks'),
       };
       writeNew(files.ca, certificate);
-      writeNew(files.bundle, `${roots.trimEnd()}\n${certificate}`);
+      writeNew(files.bundle, bundle);
+      writeNew(files.java, java);
       return ok(files);
     } catch (cause) {
       failures.push(
@@ -88,15 +94,15 @@ function makeUnlessThere(path: string): void {
 }
 
 /** Never through a link that somebody left there. */
-function writeNew(path: string, text: string): void {
+function writeNew(path: string, text: string | Buffer): void {
   rmSync(path, { force: true });
   writeFileSync(path, text, { mode: 0o644, flag: 'wx' });
 }
 
 /** Removes what was written; the workload, which may have our user id, may have changed it meanwhile. */
-export function removeTrustFiles({ directory, ca, bundle }: TrustFiles): void {
+export function removeTrustFiles({ directory, ca, bundle, java }: TrustFiles): void {
   try {
-    for (const file of [ca, bundle]) rmSync(file, { force: true });
+    for (const file of [ca, bundle, java]) rmSync(file, { force: true });
     rmdirSync(directory);
   } catch {
     // there is more in it, or it is not ours to remove: it holds nothing secret

@@ -1,6 +1,7 @@
 import { isIP, type Socket } from 'node:net';
 import { connect, createSecureContext, rootCertificates, type SecureContext, type TLSSocket } from 'node:tls';
 import { err, ok, type Result } from '../../result.ts';
+import { UpstreamSessions } from './upstream-sessions.ts';
 
 const HANDSHAKE_MS = 10_000;
 
@@ -20,8 +21,18 @@ export function upstreamTrust(operatorRoots: string | undefined): () => SecureCo
   };
 }
 
+/** What was verified against some roots says nothing of others. */
+const SESSIONS = new WeakMap<SecureContext, UpstreamSessions>();
+
+function sessionsOf(trust: SecureContext): UpstreamSessions {
+  const known = SESSIONS.get(trust) ?? new UpstreamSessions(() => performance.now());
+  SESSIONS.set(trust, known);
+  return known;
+}
+
 /**
  * Speaks TLS over a dialled socket and verifies the server against `host`; there is no way to leave that out.
+ * A server that was verified some minutes ago may show by its session that it is the same one (TLS 1.3 alone).
  * On failure the socket is gone, and the error says why in a few words.
  */
 export function connectTls(
@@ -30,10 +41,14 @@ export function connectTls(
   trust: SecureContext,
   protocols: readonly string[],
 ): Promise<Result<TLSSocket, string>> {
+  const sessions = sessionsOf(trust);
+  const server = `${host} ${socket.remotePort}`;
   return new Promise((resolve) => {
+    const session = sessions.of(server);
     const secured = connect({
       socket,
       secureContext: trust,
+      ...(session === undefined ? {} : { session }),
       ALPNProtocols: [...protocols],
       host,
       // A server name is a DNS name (RFC 6066, 3); an address is verified by `host`.
@@ -55,6 +70,8 @@ export function connectTls(
       secured.removeAllListeners('error');
       secured.removeAllListeners('close');
       secured.on('error', () => secured.destroy());
+      // Only now: what came before was not verified yet. A session that was gone on with keeps its first age.
+      if (!secured.isSessionReused()) secured.once('session', (ticket) => sessions.keep(server, ticket));
       resolve(ok(secured));
     });
   });

@@ -50,6 +50,11 @@ describe('the files of trust', () => {
     expect(readFileSync(files.bundle, 'utf8')).toBe(`${IMAGE}${OWN}`);
     expect(lstatSync(files.bundle).mode & 0o777).toBe(0o644);
     expect(lstatSync(files.directory).mode & 0o777).toBe(0o755);
+    // Java's holds the same two.
+    const java = readFileSync(files.java);
+    expect(lstatSync(files.java).mode & 0o777).toBe(0o644);
+    expect(java.readUInt32BE(8)).toBe(2);
+    expect([java.indexOf('IMAGE'), java.indexOf('OWN')].every((at) => at > 0)).toBe(true);
   });
 
   test('have Node’s roots where the image has none', () => {
@@ -147,7 +152,7 @@ describe('the files of trust', () => {
   });
 
   test('are named in the variables of common clients', () => {
-    const variables = trustVariables({ directory: '/d', ca: '/d/ca', bundle: '/d/bundle' });
+    const variables = trustVariables({ directory: '/d', ca: '/d/ca', bundle: '/d/bundle', java: '/d/java' });
     expect(variables).toMatchObject({
       NODE_EXTRA_CA_CERTS: '/d/ca',
       SSL_CERT_FILE: '/d/bundle',
