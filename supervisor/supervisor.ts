@@ -3,6 +3,7 @@ import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import type { AccessServer } from './access/access-server.ts';
 import {
   type BufferEvent,
   DEFAULT_DISK_BYTES,
@@ -64,6 +65,7 @@ import type { PolicyInForce } from './policy-in-force.ts';
 import { PolicySync } from './policy-sync.ts';
 import { readinessOf } from './readiness.ts';
 import { err, ok, type Result } from './result.ts';
+import { sandboxAccess } from './sandbox-access.ts';
 import { type Settings, settingsOf } from './settings.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
 import { VERSION } from './version.ts';
@@ -82,16 +84,18 @@ type Undo = () => Promise<void> | void;
 /**
  * Runs a sandbox from start to end: builds the parts, starts them in order, stops them in reverse, and
  * returns the exit code of the container. Throws the Fault of the step that failed, with everything
- * that had been started stopped again. `complain` writes the one line that says why a workload could not run.
+ * that had been started stopped again. `complain` writes the one line that says why a workload could not run;
+ * `onAccess` gets the way in when the main process runs.
  */
 export async function runSupervisor(
   config: Config,
   handover: Handover,
   complain: (message: string) => void,
+  onAccess: (access: AccessServer) => void = () => undefined,
 ): Promise<number> {
   const undo: Undo[] = [];
   try {
-    return await new Supervisor(config, handover, complain, undo).run();
+    return await new Supervisor(config, handover, complain, undo, onAccess).run();
   } finally {
     for (const step of undo.reverse()) await step();
   }
@@ -128,6 +132,9 @@ class Supervisor {
   #proxy: ExplicitProxy | undefined;
   #adapters: EgressAdapters | undefined;
   #main: MainProcess | undefined;
+  /** The way in, as soon as the main process runs: relays hand it their streams. */
+  #access: AccessServer | undefined;
+  readonly #onAccess: (access: AccessServer) => void;
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
   readonly #credentials = new CredentialStore(Date.now);
@@ -138,7 +145,14 @@ class Supervisor {
   #running = false;
   #pendingSignal: NodeJS.Signals | undefined;
 
-  constructor(config: Config, handover: Handover, complain: (message: string) => void, undo: Undo[]) {
+  constructor(
+    config: Config,
+    handover: Handover,
+    complain: (message: string) => void,
+    undo: Undo[],
+    onAccess: (access: AccessServer) => void,
+  ) {
+    this.#onAccess = onAccess;
     this.#config = config;
     this.#handover = handover;
     this.#complain = complain;
@@ -217,15 +231,7 @@ class Supervisor {
           {
             argv: config.main.argv,
             cwd: config.workdir,
-            environment: workloadEnvironment({
-              inherited: handover.environment,
-              user: config.userEnvironment,
-              proxy: `${PROXY_HOST}:${config.proxyPort}`,
-              provider: this.#credentials.workloadVariables(),
-              trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
-              home: config.workdir,
-              tty: config.main.tty,
-            }),
+            environment: this.#workloadEnvironment(config.main.tty),
           },
         ),
     });
@@ -234,6 +240,7 @@ class Supervisor {
     const started = await main.started;
     if (started.ok) {
       for (const warning of started.value.warnings) this.#log.warn(warning);
+      this.#openAccess(plan, anchor);
       this.#mainStarted(main);
     }
     const result = await main.result;
@@ -241,6 +248,38 @@ class Supervisor {
     this.#metrics.mainProcess.set(0);
     await this.#finish(result);
     return result.code;
+  }
+
+  /** As of now: placeholders of credentials change while the sandbox runs. */
+  #workloadEnvironment(tty: boolean): ReadonlyMap<string, string> {
+    return workloadEnvironment({
+      inherited: this.#handover.environment,
+      user: this.#config.userEnvironment,
+      proxy: `${PROXY_HOST}:${this.#config.proxyPort}`,
+      provider: this.#credentials.workloadVariables(),
+      trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
+      home: this.#config.workdir,
+      tty,
+    });
+  }
+
+  #openAccess(plan: ConfinementPlan, anchor: Anchor | undefined): void {
+    const access = sandboxAccess({
+      config: this.#config,
+      clock: systemClock,
+      plan,
+      anchor,
+      fenceFd: this.#handover.fenceFd,
+      privileges: this.#privileges,
+      helperPids: this.#helperPids(anchor),
+      environment: (tty) => this.#workloadEnvironment(tty),
+      logging: this.#logging,
+      metrics: this.#metrics,
+      subsystems: new Map(),
+    });
+    this.#access = access;
+    this.#undo.push(() => access.stop());
+    this.#onAccess(access);
   }
 
   /** In the log directory, where there is one that takes files; it belongs to whoever keeps the pod. */
@@ -339,6 +378,7 @@ class Supervisor {
     this.#metrics.logLinesDropped.set(this.#logging.dropped());
     const open = (this.#proxy?.openConnections() ?? 0) + (this.#adapters?.openConnections() ?? 0);
     this.#metrics.openConnections.set(open);
+    this.#metrics.accessConnections.set(this.#access?.openConnections ?? 0);
     return this.#metrics.text();
   }
 

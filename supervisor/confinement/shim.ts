@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { Socket } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
 import { err, ok, type Result } from '../result.ts';
 import type { ResourceLimits } from './limits.ts';
 import type { ConfinementPlan } from './plan.ts';
@@ -30,8 +31,20 @@ export interface StartFailure {
   readonly message: string;
 }
 
+/** What the workload's stdio is: the supervisor's own, pipes, or one descriptor of a terminal for all three. */
+export type ShimStdio = 'inherit' | 'pipe' | { readonly terminal: number };
+
+/** Our ends of the pipes. */
+export interface ProcessPipes {
+  readonly input: Writable;
+  readonly output: Readable;
+  readonly errors: Readable;
+}
+
 /** A confined process and its session. */
 export interface ConfinedProcess {
+  /** With stdio `pipe`, unless the shim could not be started at all. */
+  readonly pipes: ProcessPipes | undefined;
   /** Its pid, as this process counts; undefined until it is known, which is before `started` settles. */
   readonly pid: number | undefined;
   /** Settles when the workload's program runs, or when it is known why it does not. */
@@ -56,16 +69,22 @@ export interface ShimOptions {
 const INTERNAL = 70;
 
 /**
- * Starts a process inside the confinement of `plan`, with the supervisor's own stdio. The command and
- * the environment travel over a private socket, so they never stand in the shim's argv or environ.
+ * Starts a process inside the confinement of `plan`. The command and the environment travel over a private socket,
+ * so they never stand in the shim's argv or environ. A terminal's descriptor may be closed as soon as this returns.
  */
-export function startConfined(options: ShimOptions, plan: ConfinementPlan, launch: Launch): ConfinedProcess {
+export function startConfined(
+  options: ShimOptions,
+  plan: ConfinementPlan,
+  launch: Launch,
+  stdio: ShimStdio = 'inherit',
+): ConfinedProcess {
   const spec = encodeShimSpec(plan, launch, options.limits, protectedPids(plan, options.helperPids ?? []));
   const joins = plan.fence.kind === 'namespace';
+  const one = typeof stdio === 'string' ? stdio : stdio.terminal;
   const child = options.privileges.asRoot(() =>
     spawn(options.launcher, [joins ? 'join' : 'exec'], {
       env: {},
-      stdio: ['inherit', 'inherit', 'inherit', 'pipe', options.fenceFd],
+      stdio: [one, one, one, 'pipe', options.fenceFd],
     }),
   );
   const exited = exitOf(child);
@@ -91,7 +110,12 @@ export function startConfined(options: ShimOptions, plan: ConfinementPlan, launc
     control instanceof Socket
       ? readRecords(control, spec, exited, onRecord).then(parseShimReport)
       : Promise.resolve(err({ code: INTERNAL, message: `cannot run ${options.launcher}` }));
+  const { stdin, stdout, stderr } = child;
   return {
+    pipes:
+      stdin instanceof Socket && stdout instanceof Socket && stderr instanceof Socket
+        ? { input: stdin, output: stdout, errors: stderr }
+        : undefined,
     get pid() {
       return pid;
     },
