@@ -1,0 +1,82 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from '../../scripts/lib/build.ts';
+import { connect, makeNamespace, namespacePath, removeNamespace } from '../../scripts/lib/network.ts';
+import { cached } from '../../scripts/lib/paths.ts';
+import { type RunningSandbox, type SandboxOptions, startSandbox } from '../../scripts/lib/sandbox.ts';
+
+const [NEAR, FAR] = ['10.99.7.1', '10.99.7.2'];
+
+export interface SshResult {
+  readonly code: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** A sandbox whose way in is reached by OpenSSH from a network beside it. */
+export interface SshSandbox {
+  readonly sandbox: RunningSandbox;
+  /** Starts OpenSSH's client; `flags` come before the host. */
+  readonly start: (flags: readonly string[], command: readonly string[]) => ChildProcess;
+  /** Runs it to its end. */
+  readonly run: (
+    command: readonly string[],
+    options?: { readonly flags?: readonly string[]; readonly input?: Buffer },
+  ) => Promise<SshResult>;
+  /** A command in the client's network. */
+  readonly beside: (command: readonly string[]) => ChildProcess;
+  readonly stop: () => Promise<void>;
+}
+
+/** Builds the supervisor with its way in on a port, and starts a sandbox of it. */
+export async function startSshSandbox(options: Partial<SandboxOptions>): Promise<SshSandbox> {
+  const directory = mkdtempSync(join(tmpdir(), 'ssh-sandbox-'));
+  const { image } = await build({
+    entry: join(import.meta.dirname, 'ssh-supervisor.ts'),
+    out: cached('ssh-supervisor'),
+  });
+  const near = await makeNamespace();
+  const far = await makeNamespace();
+  await connect(
+    { namespace: near, device: 'near', address: `${NEAR}/30` },
+    { namespace: far, device: 'far', address: `${FAR}/30` },
+  );
+  const resolvConf = join(directory, 'resolv.conf');
+  writeFileSync(resolvConf, `nameserver ${NEAR}\n`);
+  const sandbox = await startSandbox({
+    command: ['/bin/sleep', '1000'],
+    image,
+    network: { path: namespacePath(far), resolvConf },
+    ...options,
+  });
+  const stop = async (): Promise<void> => {
+    await sandbox.stop();
+    await removeNamespace(near);
+    await removeNamespace(far);
+    rmSync(directory, { recursive: true, force: true });
+  };
+  const beside = (command: readonly string[]): ChildProcess =>
+    spawn('ip', ['netns', 'exec', near, ...command], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const start = (flags: readonly string[], command: readonly string[]): ChildProcess =>
+    beside([
+      'ssh',
+      ...['-F', 'none', '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null'],
+      ...['-o', 'LogLevel=ERROR', '-o', 'BatchMode=yes', '-o', 'IdentityAgent=none', '-p', '2222'],
+      ...[...flags, `sandbox@${FAR}`, ...command],
+    ]);
+  const run: SshSandbox['run'] = (command, { flags = [], input = Buffer.alloc(0) } = {}) =>
+    new Promise((resolve) => {
+      const child = start(flags, command);
+      const [out, errors]: Buffer[][] = [[], []];
+      child.stdout?.on('data', (chunk: Buffer) => out?.push(chunk));
+      child.stderr?.on('data', (chunk: Buffer) => errors?.push(chunk));
+      child.stdin?.on('error', () => undefined);
+      child.stdin?.end(input);
+      child.once('close', (code) =>
+        resolve({ code, stdout: Buffer.concat(out ?? []), stderr: Buffer.concat(errors ?? []).toString() }),
+      );
+    });
+  return { sandbox, start, run, beside, stop };
+}
