@@ -8,6 +8,7 @@ import { judgeForward } from './forward-target.ts';
 import { serveForward } from './forwarded-channel.ts';
 import { SessionChannel, type SubsystemStarter } from './session-channel.ts';
 import type { OpenProcess } from './session-opener.ts';
+import { modesOf, readModesFirst } from './terminal-modes.ts';
 
 export interface AccessServerOptions {
   readonly clock: Clock;
@@ -72,11 +73,19 @@ export class AccessServer {
       return;
     }
     this.#connections.add(stream);
-    stream.once('close', () => this.#connections.delete(stream));
+    const loggedIn = this.#options.clock.after(LOGIN_MS, () => {
+      this.#options.observe({ kind: 'refused', reason: 'a client did not log in within 10 s' });
+      stream.destroy();
+    });
+    stream.once('close', () => {
+      loggedIn();
+      this.#connections.delete(stream);
+    });
     this.#ready ??= load();
     this.#ready.then(
       ({ ssh2, hostKey }) => {
-        if (!stream.destroyed) new Client(this.#options, stream, this.#takeForward).serve(ssh2, hostKey);
+        if (stream.destroyed) return;
+        new Client(this.#options, stream, this.#takeForward).serve(ssh2, hostKey, loggedIn);
       },
       () => stream.destroy(),
     );
@@ -100,6 +109,8 @@ export class AccessServer {
 async function load(): Promise<{ readonly ssh2: typeof import('ssh2'); readonly hostKey: string }> {
   const loaded = await import('ssh2');
   const ssh2 = 'default' in loaded ? (loaded.default as typeof import('ssh2')) : loaded;
+  const handlers = await import('ssh2/lib/protocol/handlers.js');
+  readModesFirst(handlers.default);
   return { ssh2, hostKey: ssh2.utils.generateKeyPairSync('ed25519').private };
 }
 
@@ -122,25 +133,17 @@ class Client {
     this.#takeForward = takeForward;
   }
 
-  serve(ssh2: typeof import('ssh2'), hostKey: string): void {
+  serve(ssh2: typeof import('ssh2'), hostKey: string, loggedIn: () => void): void {
     const stream = this.#stream;
-    const { clock, observe } = this.#options;
-    const cancel = clock.after(LOGIN_MS, () => {
-      observe({ kind: 'refused', reason: 'a client did not log in within 10 s' });
-      stream.destroy();
-    });
     const server = new ssh2.Server(
       { hostKeys: [hostKey], ident: 'openshell', algorithms: ALGORITHMS },
       (client) => {
-        client.once('ready', cancel);
+        client.once('ready', loggedIn);
         this.#take(client);
       },
     );
     server.on('error', () => stream.destroy());
-    stream.once('close', () => {
-      cancel();
-      this.#closed();
-    });
+    stream.once('close', () => this.#closed());
     // Half a connection is none to SSH.
     stream.once('end', () => stream.end());
     server.injectSocket(stream);
@@ -176,7 +179,11 @@ class Client {
       const session = accept();
       if (session === undefined) return;
       this.#channels += 1;
-      const channel = new SessionChannel(session, { ...this.#options, connection: this.#stream });
+      const channel = new SessionChannel(session, {
+        ...this.#options,
+        connection: this.#stream,
+        modes: () => modesOf(client),
+      });
       this.#sessions.add(channel);
       session.on('close', () => {
         this.#channels -= 1;

@@ -32,6 +32,8 @@ export interface SessionChannelOptions {
   /** What all channels of this client share. */
   readonly connection: Duplex;
   readonly open: OpenProcess;
+  /** Of the terminal that the client is asking for. */
+  readonly modes: () => Readonly<Record<string, number>>;
   /** The shell of the image, as a path. */
   readonly shell: () => string;
   readonly subsystems: ReadonlyMap<string, SubsystemStarter>;
@@ -66,7 +68,7 @@ export class SessionChannel {
     this.#options = options;
     session.on('pty', (accept, reject, info) => {
       if (info === undefined || this.#terminal !== undefined) return void reject?.();
-      this.#terminal = { name: terminalName(info.term), window: windowOf(info), modes: info.modes };
+      this.#terminal = { name: terminalName(info.term), window: windowOf(info), modes: options.modes() };
       accept?.();
     });
     session.on('env', (accept, reject, info) => {
@@ -162,10 +164,7 @@ export class SessionChannel {
     process.output.destroy();
     process.errors?.destroy();
     input.destroy();
-    // Both, in this order: some clients know only one of them, and the gateway takes the last status.
-    if (end.kind === 'signal' && channel.outgoing.state === 'open')
-      channel.exit(end.signal.slice(3), false, '');
-    this.#finish(channel, exitStatus(end));
+    this.#finish(channel, exitStatus(end), end.kind === 'signal' ? end.signal : undefined);
   }
 
   /** A process of the background may hold the output open for ever: so it is given up when it has been silent. */
@@ -186,8 +185,12 @@ export class SessionChannel {
     cancel?.();
   }
 
-  #finish(channel: ServerChannel, status: number): void {
-    if (channel.outgoing.state === 'open') channel.exit(status);
+  /** A status in any case, and first: many clients know no signals, some only what comes first. */
+  #finish(channel: ServerChannel, status: number, signal?: NodeJS.Signals): void {
+    if (channel.outgoing.state === 'open') {
+      channel.exit(status);
+      if (signal !== undefined) channel.exit(signal.slice(3), false, '');
+    }
     channel.end();
     channel.resume(); // what nobody has read must not keep it
   }
@@ -208,7 +211,7 @@ export class SessionChannel {
   }
 }
 
-const windowOf = ({ cols, rows, width, height }: Omit<PtyInfo, 'term' | 'modes'>): Window => ({
+const windowOf = ({ cols, rows, width, height }: Omit<PtyInfo, 'term'>): Window => ({
   // Clients without a terminal of their own say 0 by 0, which programs do not expect.
   columns: cols === 0 ? 80 : cols,
   rows: rows === 0 ? 24 : rows,

@@ -30,7 +30,6 @@ declare module 'ssh2' {
     readonly rows: number;
     readonly width: number;
     readonly height: number;
-    readonly modes: Readonly<Record<string, number>>;
   }
 
   type Asked<T> = (accept: Answer, reject: Answer, info: T | undefined) => void;
@@ -38,7 +37,7 @@ declare module 'ssh2' {
 
   export interface ServerSession extends EventEmitter {
     on(event: 'pty', listener: Asked<PtyInfo>): this;
-    on(event: 'window-change', listener: Asked<Omit<PtyInfo, 'term' | 'modes'>>): this;
+    on(event: 'window-change', listener: Asked<Omit<PtyInfo, 'term'>>): this;
     on(event: 'env', listener: Asked<{ readonly key: string; readonly val: string }>): this;
     on(event: 'signal', listener: Asked<{ readonly name: string }>): this;
     on(event: 'shell', listener: Started<undefined>): this;
@@ -82,4 +81,9 @@ declare module 'ssh2' {
   export const utils: {
     generateKeyPairSync(type: 'ed25519'): { readonly private: string; readonly public: string };
   };
+}
+
+declare module 'ssh2/lib/protocol/handlers.js' {
+  const handlers: Record<number, (protocol: object, payload: Buffer) => unknown>;
+  export default handlers;
 }
