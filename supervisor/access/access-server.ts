@@ -9,6 +9,7 @@ import { serveForward } from './forwarded-channel.ts';
 import { SessionChannel, type SubsystemStarter } from './session-channel.ts';
 import type { OpenProcess } from './session-opener.ts';
 import { modesOf, readModesFirst } from './terminal-modes.ts';
+import { UnreadBound } from './unread-bound.ts';
 
 export interface AccessServerOptions {
   readonly clock: Clock;
@@ -28,7 +29,7 @@ const MAX_CONNECTIONS = 128;
 /** Of one connection. */
 const MAX_CHANNELS = 64;
 /** Of all connections together. */
-const MAX_FORWARDS = 256;
+const MAX_FORWARDS = 128;
 const LOGIN_MS = 10_000;
 const MAX_LOGINS = 6;
 /** Nothing that is served gets this far ahead of its reader; answers to a flood of requests do. */
@@ -52,6 +53,7 @@ const ALGORITHMS = {
 export class AccessServer {
   readonly #options: AccessServerOptions;
   readonly #connections = new Set<Duplex>();
+  readonly #unread = new UnreadBound();
   #forwards = 0;
   #stopped = false;
   #ready: Promise<{ readonly ssh2: typeof import('ssh2'); readonly hostKey: string }> | undefined;
@@ -85,7 +87,7 @@ export class AccessServer {
     this.#ready.then(
       ({ ssh2, hostKey }) => {
         if (stream.destroyed) return;
-        new Client(this.#options, stream, this.#takeForward).serve(ssh2, hostKey, loggedIn);
+        new Client(this.#options, stream, this.#unread, this.#takeForward).serve(ssh2, hostKey, loggedIn);
       },
       () => stream.destroy(),
     );
@@ -118,6 +120,7 @@ async function load(): Promise<{ readonly ssh2: typeof import('ssh2'); readonly 
 class Client {
   readonly #options: AccessServerOptions;
   readonly #stream: Duplex;
+  readonly #unread: UnreadBound;
   readonly #takeForward: () => (() => void) | undefined;
   readonly #sessions = new Set<SessionChannel>();
   readonly #ends = new Set<() => void>();
@@ -127,9 +130,15 @@ class Client {
   #auth = '';
   #in = false;
 
-  constructor(options: AccessServerOptions, stream: Duplex, takeForward: () => (() => void) | undefined) {
+  constructor(
+    options: AccessServerOptions,
+    stream: Duplex,
+    unread: UnreadBound,
+    takeForward: () => (() => void) | undefined,
+  ) {
     this.#options = options;
     this.#stream = stream;
+    this.#unread = unread;
     this.#takeForward = takeForward;
   }
 
@@ -183,6 +192,7 @@ class Client {
         ...this.#options,
         connection: this.#stream,
         modes: () => modesOf(client),
+        unread: this.#unread,
       });
       this.#sessions.add(channel);
       session.on('close', () => {
@@ -219,8 +229,10 @@ class Client {
       else if (!this.#stream.destroyed) reject();
       return done();
     }
+    const forget = this.#unread.bound(channel, this.#stream);
     const end = serveForward(channel, connected.value, this.#stream, () => {
       this.#ends.delete(end);
+      forget();
       done();
     });
     this.#ends.add(end);

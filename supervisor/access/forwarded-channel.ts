@@ -2,7 +2,6 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { ServerChannel } from 'ssh2';
 import { ChannelOutput } from './channel-output.ts';
-import { boundUnread } from './session-channel.ts';
 
 /**
  * Copies between a forwarded channel and a socket inside the sandbox, each direction with its own end, until both have
@@ -25,7 +24,6 @@ export function serveForward(
     channel.resume();
     done();
   };
-  boundUnread(channel, connection);
   channel.on('error', end).on('close', end);
   socket.allowHalfOpen = true;
   socket.setNoDelay(true);

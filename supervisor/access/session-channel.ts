@@ -5,6 +5,7 @@ import type { Clock } from '../clock.ts';
 import { ChannelOutput } from './channel-output.ts';
 import { ClientEnvironment, terminalName } from './client-environment.ts';
 import type { OpenProcess, ProcessEnd, ProcessRequest, SandboxProcess, Window } from './session-opener.ts';
+import type { UnreadBound } from './unread-bound.ts';
 
 /** What a subsystem gets to serve one client. */
 export interface SubsystemContext {
@@ -37,6 +38,7 @@ export interface SessionChannelOptions {
   /** The shell of the image, as a path. */
   readonly shell: () => string;
   readonly subsystems: ReadonlyMap<string, SubsystemStarter>;
+  readonly unread: UnreadBound;
 }
 
 /** How long after the end of a process its output may be silent until it counts as ended (contract.md, 6). */
@@ -45,8 +47,6 @@ const DRAIN_MS = 2_000;
 const SIGNALS: ReadonlySet<string> = new Set(
   'ABRT ALRM FPE HUP ILL INT KILL PIPE QUIT SEGV TERM USR1 USR2'.split(' '),
 );
-/** More than the client's window, which ssh2 does not hold it to once it has been exceeded. */
-const MAX_UNREAD = 4 << 20;
 
 /** The exit status of a process that ended so: 128 + n for signal n, because the gateway knows nothing else. */
 export const exitStatus = (end: ProcessEnd): number =>
@@ -60,6 +60,7 @@ export class SessionChannel {
   #process: SandboxProcess | undefined;
   #output: ChannelOutput | undefined;
   #closed = false;
+  #forget: () => void = () => undefined;
   readonly #onResize: ((window: Window) => void)[] = [];
   readonly #onSignal: ((signal: NodeJS.Signals) => void)[] = [];
   readonly #onClosed: (() => void)[] = [];
@@ -107,6 +108,7 @@ export class SessionChannel {
     if (this.#closed) return;
     this.#closed = true;
     this.#output?.close();
+    this.#forget();
     this.#process?.end();
     for (const listener of this.#onClosed) listener();
   }
@@ -123,7 +125,8 @@ export class SessionChannel {
   #prepare(channel: ServerChannel): ChannelOutput {
     channel.on('error', () => undefined);
     channel.stderr.on('error', () => undefined);
-    boundUnread(channel, this.#options.connection);
+    this.#forget = this.#options.unread.bound(channel, this.#options.connection);
+    if (this.#closed) this.#forget();
     const output = new ChannelOutput(channel, this.#options.connection);
     this.#output = output;
     if (this.#closed) output.close();
@@ -218,13 +221,3 @@ const windowOf = ({ cols, rows, width, height }: Omit<PtyInfo, 'term'>): Window 
   width,
   height,
 });
-
-/** A client that sends more than it was allowed to loses its connection. */
-export function boundUnread(channel: ServerChannel, connection: Duplex): void {
-  const push = channel.push.bind(channel);
-  channel.push = (chunk: Buffer | null) => {
-    if (chunk === null || channel.readableLength + chunk.length <= MAX_UNREAD) return push(chunk);
-    connection.destroy();
-    return false;
-  };
-}

@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { err, ok, type Result } from '../result.ts';
+import { takeStreams } from './child-streams.ts';
 import type { ResourceLimits } from './limits.ts';
 import type { ConfinementPlan } from './plan.ts';
 import type { Privileges } from './privileges.ts';
@@ -89,6 +90,7 @@ export function startConfined(
   );
   const exited = exitOf(child);
   const control = child.stdio[3];
+  const streams = takeStreams(child);
   // The shim becomes the workload; who joins stands in for a process that the anchor has forked.
   let pid = joins ? undefined : child.pid;
   const waiting: NodeJS.Signals[] = [];
@@ -110,12 +112,11 @@ export function startConfined(
     control instanceof Socket
       ? readRecords(control, spec, exited, onRecord).then(parseShimReport)
       : Promise.resolve(err({ code: INTERNAL, message: `cannot run ${options.launcher}` }));
-  const { stdin, stdout, stderr } = child;
   return {
     pipes:
-      stdin instanceof Socket && stdout instanceof Socket && stderr instanceof Socket
-        ? { input: stdin, output: stdout, errors: stderr }
-        : undefined,
+      streams?.stderr === undefined
+        ? undefined
+        : { input: streams.stdin, output: streams.stdout, errors: streams.stderr },
     get pid() {
       return pid;
     },

@@ -3,6 +3,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { err, ok, type Result } from '../result.ts';
+import { takeStreams } from './child-streams.ts';
 import type { Privileges } from './privileges.ts';
 
 /** Characters, and pixels where the client knows them; 0 where it does not. */
@@ -55,11 +56,13 @@ export async function openTerminal(
     spawn(launcher, ['pty', ...ids], { env: {}, stdio: ['pipe', 'pipe', 'inherit', 'pipe'] }),
   );
   const control = child.stdio[3];
-  const { stdin, stdout, pid } = child;
+  const { pid } = child;
+  const streams = takeStreams(child);
   // A holder that died is seen by the end of its output.
   child.on('error', () => undefined);
-  if (!(control instanceof Socket) || stdin === null || stdout === null || pid === undefined)
+  if (!(control instanceof Socket) || streams === undefined || pid === undefined)
     return err(`cannot run ${launcher}`);
+  const { stdin, stdout } = streams;
   for (const stream of [control, stdin, stdout]) stream.on('error', () => undefined);
   const say = (line: string): void => {
     if (control.writable) control.write(`${line}\n`);

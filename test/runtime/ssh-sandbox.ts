@@ -25,18 +25,21 @@ export interface SshSandbox {
     command: readonly string[],
     options?: { readonly flags?: readonly string[]; readonly input?: Buffer },
   ) => Promise<SshResult>;
-  /** A command in the client's network. */
-  readonly beside: (command: readonly string[]) => ChildProcess;
+  /** The words of that command line, for a terminal to run. */
+  readonly commandOf: (flags: readonly string[], command: readonly string[]) => readonly string[];
   readonly stop: () => Promise<void>;
 }
+
+let built: ReturnType<typeof build> | undefined;
 
 /** Builds the supervisor with its way in on a port, and starts a sandbox of it. */
 export async function startSshSandbox(options: Partial<SandboxOptions>): Promise<SshSandbox> {
   const directory = mkdtempSync(join(tmpdir(), 'ssh-sandbox-'));
-  const { image } = await build({
+  built ??= build({
     entry: join(import.meta.dirname, 'ssh-supervisor.ts'),
     out: cached('ssh-supervisor'),
   });
+  const { image } = await built;
   const near = await makeNamespace();
   const far = await makeNamespace();
   await connect(
@@ -51,21 +54,34 @@ export async function startSshSandbox(options: Partial<SandboxOptions>): Promise
     network: { path: namespacePath(far), resolvConf },
     ...options,
   });
+  const opened = new Promise<void>((resolve) => {
+    const look = (): void => {
+      if (sandbox.printed().stdout.includes('the way in is open')) resolve();
+    };
+    sandbox.child.stdout?.on('data', look);
+    look();
+  });
   const stop = async (): Promise<void> => {
     await sandbox.stop();
     await removeNamespace(near);
     await removeNamespace(far);
     rmSync(directory, { recursive: true, force: true });
   };
-  const beside = (command: readonly string[]): ChildProcess =>
-    spawn('ip', ['netns', 'exec', near, ...command], { stdio: ['pipe', 'pipe', 'pipe'] });
-  const start = (flags: readonly string[], command: readonly string[]): ChildProcess =>
-    beside([
-      'ssh',
-      ...['-F', 'none', '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null'],
-      ...['-o', 'LogLevel=ERROR', '-o', 'BatchMode=yes', '-o', 'IdentityAgent=none', '-p', '2222'],
-      ...[...flags, `sandbox@${FAR}`, ...command],
-    ]);
+  const end = await Promise.race([opened, sandbox.ended]);
+  if (end !== undefined) {
+    await stop();
+    throw new Error(`the sandbox ended with ${end.code}: ${end.stderr}`);
+  }
+  const commandOf = (flags: readonly string[], command: readonly string[]): readonly string[] => [
+    ...['ip', 'netns', 'exec', near, 'ssh', ...flags], // of an option given twice the first one counts
+    ...['-F', 'none', '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null'],
+    ...['-o', 'LogLevel=ERROR', '-o', 'BatchMode=yes', '-o', 'IdentityAgent=none', '-p', '2222'],
+    ...[`sandbox@${FAR}`, ...command],
+  ];
+  const start = (flags: readonly string[], command: readonly string[]): ChildProcess => {
+    const [program = '', ...args] = commandOf(flags, command);
+    return spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  };
   const run: SshSandbox['run'] = (command, { flags = [], input = Buffer.alloc(0) } = {}) =>
     new Promise((resolve) => {
       const child = start(flags, command);
@@ -78,5 +94,5 @@ export async function startSshSandbox(options: Partial<SandboxOptions>): Promise
         resolve({ code, stdout: Buffer.concat(out ?? []), stderr: Buffer.concat(errors ?? []).toString() }),
       );
     });
-  return { sandbox, start, run, beside, stop };
+  return { sandbox, start, run, commandOf, stop };
 }
