@@ -24,6 +24,7 @@ struct stream {
 static struct stream typed, printed;
 static int master = -1;
 static bool running, draining, typing = true;
+static bool deserted; /* nobody holds the other end */
 
 static bool is_empty(const struct stream *stream)
 {
@@ -139,12 +140,13 @@ static int pump(void)
 	enum { CONTROL, TERMINAL, INPUT, OUTPUT, COUNT };
 
 	for (;;) {
-		bool reads = running && master >= 0 && is_empty(&printed), writes = running && master >= 0 && !is_empty(&typed);
-		bool drained = draining && reads;
+		bool flows = running && master >= 0 && !deserted;
+		bool reads = flows && is_empty(&printed), writes = flows && !is_empty(&typed);
+		bool drained = draining && is_empty(&printed);
 		struct pollfd polled[COUNT] = {
 			[CONTROL] = { CONTROL_FD, POLLIN, 0 },
 			[TERMINAL] = { reads || writes ? master : -1, (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), 0 },
-			[INPUT] = { running && typing && master >= 0 && is_empty(&typed) ? STDIN_FILENO : -1, POLLIN, 0 },
+			[INPUT] = { flows && typing && is_empty(&typed) ? STDIN_FILENO : -1, POLLIN, 0 },
 			[OUTPUT] = { STDOUT_FILENO, is_empty(&printed) ? 0 : POLLOUT, 0 },
 		};
 
@@ -160,8 +162,9 @@ static int pump(void)
 		/* The kernel hands over what was written before it answers a poll, so now there is no more. */
 		if (drained && !(polled[TERMINAL].revents & POLLIN))
 			hang_up();
+		/* Programs close their descriptors before they exit: a hang-up now would kill them on their last step. */
 		if (reads && master >= 0 && polled[TERMINAL].revents & (POLLIN | POLLHUP | POLLERR) && !fill(&printed, master))
-			hang_up(); /* EIO: nobody holds the other end */
+			deserted = true;
 		if (writes && master >= 0 && polled[TERMINAL].revents & (POLLOUT | POLLHUP | POLLERR) && !empty(&typed, master)) {
 			typed.from = typed.to; /* nobody is there to read it; what was printed may still lie there */
 			typing = false;

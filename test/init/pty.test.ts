@@ -101,6 +101,7 @@ describe.each(kinds.filter(([, sanitized]) => !sanitized || hasClang))('a termin
     expect(printed().toString()).toMatch(/ -echo /);
     held.control.write('size 120 50 1 1\n');
     expect((await once(session, 'exit'))[0]).toBe(5);
+    held.control.write('drain\n');
     await held.exited;
     expect(printed().toString()).toContain('50 120\r\n');
     expect([held.errors(), held.child.exitCode]).toEqual(['', 0]);
@@ -130,7 +131,7 @@ describe.each(kinds.filter(([, sanitized]) => !sanitized || hasClang))('a termin
   test('interrupts and stops the foreground job, and the shell goes on', async () => {
     const held = await hold(binary);
     const printed = reading(held.child.stdout);
-    held.start('bash', '--norc', '--noprofile', '-i');
+    const session = held.start('bash', '--norc', '--noprofile', '-i');
     held.child.stdin.write('PS1=; sleep 1000\n');
     await expect.poll(() => printed().toString()).toContain('sleep 1000');
     const foreground = () => spawnSync('ps', ['-o', 'comm=', '-t', held.path.slice(5)]).stdout.toString();
@@ -143,6 +144,8 @@ describe.each(kinds.filter(([, sanitized]) => !sanitized || hasClang))('a termin
     held.child.stdin.write('\x1a');
     await expect.poll(() => printed().toString()).toContain('Stopped');
     held.child.stdin.write('kill %1; exit 9\nexit 9\n');
+    expect((await once(session, 'exit'))[0]).toBe(9);
+    held.control.write('drain\n');
     await held.exited;
     expect(held.child.exitCode).toBe(0);
   });
@@ -175,6 +178,14 @@ describe.each(kinds.filter(([, sanitized]) => !sanitized || hasClang))('a termin
     held.control.write('drain\n');
     await held.exited;
     expect(printed().toString()).toBe('ready\r\ndone\r\n');
+  });
+
+  test('is still there when its program has closed everything, so that it can end in peace', async () => {
+    const held = await hold(binary);
+    const session = held.start('sh', '-c', 'exec 0<&- 1>&- 2>&-; sleep 0.2; exit 4');
+    expect(await once(session, 'exit')).toEqual([4, null]);
+    held.control.write('drain\n');
+    expect((await held.exited)[0]).toBe(0);
   });
 
   test('ends with the supervisor, and says what it does not understand', async () => {

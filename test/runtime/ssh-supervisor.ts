@@ -13,8 +13,10 @@ async function main(): Promise<number> {
   if (!handover.ok) throw handover.error;
   if (command.value.kind !== 'run') throw new Error('only run');
   return runSupervisor(command.value.config, handover.value, complain, (access) => {
-    createServer({ allowHalfOpen: true }, (socket) => access.accept(socket)).listen(2222, '0.0.0.0', () =>
-      process.stdout.write('the way in is open\n'),
+    createServer({ allowHalfOpen: true, noDelay: true }, (socket) => access.accept(socket)).listen(
+      2222,
+      '0.0.0.0',
+      () => process.stdout.write('the way in is open\n'),
     );
   });
 }

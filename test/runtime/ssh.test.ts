@@ -112,7 +112,7 @@ for (const place of places) {
           touch /usr/x /etc/x; kill -9 1; env | grep -E '^(http_proxy|TERM|OPENSHELL)' | LC_ALL=C sort; ls -l /proc/self/fd | wc -l`;
         const { stdout } = await ssh.run([script]);
         expect(stdout.toString()).toBe(
-          `1000\n/sandbox\nNoNewPrivs:\t1\n0000000000000000\nOPENSHELL_SANDBOX=1\nhttp_proxy=http://127.0.0.1:3128\nTERM=dumb\n5\n`
+          `1000\n/sandbox\nNoNewPrivs:\t1\n0000000000000000\nOPENSHELL_SANDBOX=1\nTERM=dumb\nhttp_proxy=http://127.0.0.1:3128\n5\n`
             .split('\n')
             .filter((line) => runtime !== 'runsc' || line !== 'NoNewPrivs:\t1')
             .join('\n'),
