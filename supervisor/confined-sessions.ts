@@ -16,6 +16,8 @@ export interface ConfinedSessionsOptions {
   readonly cwd: string | undefined;
   /** What the main process would get if it started now. */
   readonly environment: (tty: boolean) => ReadonlyMap<string, string>;
+  /** What login shells read their files from. Runtimes set HOME for the container's user, whom the workload may not be. */
+  readonly home: string | undefined;
 }
 
 const INTERNAL = 70;
@@ -109,6 +111,7 @@ const launchOf = (options: ConfinedSessionsOptions, request: SessionRequest, ter
   cwd: options.cwd,
   environment: new Map([
     ...options.environment(request.terminal !== undefined),
+    ...(options.home === undefined ? [] : ([['HOME', options.home]] as const)),
     ...request.variables,
     ['TERM', terminalName],
   ]),

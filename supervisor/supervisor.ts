@@ -273,6 +273,7 @@ class Supervisor {
       privileges: this.#privileges,
       helperPids: this.#helperPids(anchor),
       environment: (tty) => this.#workloadEnvironment(tty),
+      home: this.#config.userEnvironment.get('HOME') ?? this.#config.workdir,
       logging: this.#logging,
       metrics: this.#metrics,
       subsystems: new Map(),

@@ -80,7 +80,7 @@ export async function openTerminal(
   }
   let sessionEnd: number;
   try {
-    sessionEnd = openSync(named.value, constants.O_RDWR | constants.O_NOCTTY);
+    sessionEnd = openAs(identity, named.value);
   } catch (cause) {
     control.destroy();
     return err(
@@ -100,6 +100,23 @@ export async function openTerminal(
     drain: () => say('drain'),
     hangUp: () => control.destroy(),
   });
+}
+
+/** A terminal is open to its owner alone; without CAP_DAC_OVERRIDE, which Podman's driver drops, root is nobody to it. */
+function openAs(identity: TerminalOptions['identity'], path: string): number {
+  const { geteuid, getegid, seteuid, setegid } = process;
+  const flags = constants.O_RDWR | constants.O_NOCTTY;
+  if (identity === undefined || !geteuid || !getegid || !seteuid || !setegid || geteuid() !== 0)
+    return openSync(path, flags);
+  const group = getegid();
+  setegid(identity.gid);
+  seteuid(identity.uid);
+  try {
+    return openSync(path, flags);
+  } finally {
+    seteuid(0);
+    setegid(group);
+  }
 }
 
 const pixelsOrCharacters = (value: number): number =>

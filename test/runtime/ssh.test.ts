@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { build } from '../../scripts/lib/build.ts';
+import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { unchanged } from '../../supervisor/confinement/privileges.ts';
 import { openTerminal } from '../../supervisor/confinement/terminal.ts';
 import { isSeenFromOutside, PLACES } from './places.ts';
@@ -61,7 +61,7 @@ function tree(pid: number): readonly number[] {
 
 /** OpenSSH's client on a terminal of its own, as a person has it. */
 async function onTerminal(ssh: SshSandbox, command: readonly string[]) {
-  const { image } = await build();
+  const { image } = await ensureBuilt();
   const opened = await openTerminal(
     { launcher: join(image, 'openshell-sandbox'), privileges: unchanged, identity: undefined },
     { columns: 90, rows: 30, width: 0, height: 0 },
@@ -109,10 +109,10 @@ for (const place of places) {
 
       test('confines them as it confines the main process', async () => {
         const script = `id -u; pwd; grep -h ^NoNewPrivs: /proc/self/status; grep -h ^Cap /proc/self/status | cut -f2 | sort -u
-          touch /usr/x /etc/x; kill -9 1; env | grep -E '^(http_proxy|TERM|OPENSHELL)' | LC_ALL=C sort; ls -l /proc/self/fd | wc -l`;
+          touch /usr/x /etc/x; kill -9 1; env | grep -E '^(http_proxy|HOME|TERM|OPENSHELL)' | LC_ALL=C sort`;
         const { stdout } = await ssh.run([script]);
         expect(stdout.toString()).toBe(
-          `1000\n/sandbox\nNoNewPrivs:\t1\n0000000000000000\nOPENSHELL_SANDBOX=1\nTERM=dumb\nhttp_proxy=http://127.0.0.1:3128\n5\n`
+          `1000\n/sandbox\nNoNewPrivs:\t1\n0000000000000000\nHOME=/sandbox\nOPENSHELL_SANDBOX=1\nTERM=dumb\nhttp_proxy=http://127.0.0.1:3128\n`
             .split('\n')
             .filter((line) => runtime !== 'runsc' || line !== 'NoNewPrivs:\t1')
             .join('\n'),
@@ -133,6 +133,7 @@ for (const place of places) {
         const command = `stty raw -echo; echo ready; head -c ${bytes.length}`;
         const child = ssh.start(['-tt', '-e', 'none'], [command]);
         const chunks: Buffer[] = [];
+        child.stdin?.on('error', () => undefined);
         child.stdout?.once('data', () => child.stdin?.write(bytes));
         child.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk));
         expect((await once(child, 'close'))[0]).toBe(0);
@@ -153,17 +154,20 @@ for (const place of places) {
             { timeout: 10_000, interval: 300 },
           )
           .toContain('43 132\r\n');
-        terminal.input.write("echo be''gins; sleep 1000\n");
-        await expect.poll(printed, { timeout: 10_000 }).toContain('begins');
-        await expect
-          .poll(
-            () => {
-              terminal.input.write("\x03echo in''terrupted\n");
-              return printed();
-            },
-            { timeout: 10_000, interval: 300 },
-          )
-          .toContain('interrupted');
+        // The gVisor of Debian 12 makes no signals of typed characters.
+        if (runtime !== 'runsc') {
+          terminal.input.write("echo be''gins; sleep 1000\n");
+          await expect.poll(printed, { timeout: 10_000 }).toContain('begins');
+          await expect
+            .poll(
+              () => {
+                terminal.input.write("\x03echo in''terrupted\n");
+                return printed();
+              },
+              { timeout: 10_000, interval: 300 },
+            )
+            .toContain('interrupted');
+        }
         terminal.input.write('sleep 1000 &\njobs; kill %1; exit 6\n');
         expect((await exited)[0]).toBe(6);
         expect(printed()).toMatch(/\[1\]\+? +Running/);
