@@ -121,7 +121,7 @@ static bool serve_channel(void)
 		switch (channel_parse(line, size, &request)) {
 		case CHANNEL_SKIP:
 			break;
-		case CHANNEL_LISTEN:
+		case CHANNEL_REQUEST:
 			if (!channel_answer(CHANNEL_FD, &request))
 				return false;
 			break;

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,16 +41,22 @@ static bool parse_address(struct channel_request *request)
 	return true;
 }
 
+static const char *const ops[] = { [CHANNEL_OP_LISTEN] = "listen", [CHANNEL_OP_BIND] = "bind", [CHANNEL_OP_CONNECT] = "connect" };
+
 enum channel_line channel_parse(const char *line, size_t size, struct channel_request *request)
 {
-	static const char listen_command[] = "\"listen ", bind_command[] = "\"bind ";
+	size_t skip = 0;
 
 	if (!size || line[0] != '"')
 		return CHANNEL_SKIP;
-	request->datagrams = size >= sizeof bind_command && !memcmp(line, bind_command, sizeof bind_command - 1);
-	const char *command = request->datagrams ? bind_command : listen_command;
-	const size_t skip = strlen(command);
-	if (size <= skip + 1 || memcmp(line, command, skip) || line[size - 1] != '"')
+	for (size_t i = 0; i < sizeof ops / sizeof *ops && !skip; i++) {
+		const size_t length = strlen(ops[i]);
+		if (size > length + 3 && !memcmp(line + 1, ops[i], length) && line[length + 1] == ' ') {
+			request->op = (enum channel_op)i;
+			skip = length + 2;
+		}
+	}
+	if (!skip || line[size - 1] != '"')
 		return CHANNEL_WRONG;
 	const char *address = line + skip, *stop = line + size - 1;
 	const char *space = memchr(address, ' ', (size_t)(stop - address));
@@ -61,17 +68,54 @@ enum channel_line channel_parse(const char *line, size_t size, struct channel_re
 		return CHANNEL_WRONG;
 	if (!parse_port(space + 1, (size_t)(stop - space - 1), &request->port) || !parse_address(request))
 		return CHANNEL_WRONG;
-	return CHANNEL_LISTEN;
+	return CHANNEL_REQUEST;
+}
+
+/*
+ * The loopback answers at once, unless whoever listens there accepts nothing more: then we wait a moment, and no
+ * longer, because meanwhile nobody else is served.
+ */
+static bool connect_now(int made, const struct channel_request *request)
+{
+	struct pollfd polled = { made, POLLOUT, 0 };
+	int error = 0;
+	socklen_t size = sizeof error;
+
+	if (!connect(made, &request->place.any, request->place_size))
+		return true;
+	if (errno != EINPROGRESS)
+		return false;
+	int ready = poll(&polled, 1, CHANNEL_CONNECT_MS);
+	if (ready < 0 || getsockopt(made, SOL_SOCKET, SO_ERROR, &error, &size))
+		return false;
+	errno = ready ? error : ETIMEDOUT;
+	return !errno;
+}
+
+static bool prepare(int made, const struct channel_request *request)
+{
+	int one = 1;
+
+	switch (request->op) {
+	case CHANNEL_OP_CONNECT:
+		return connect_now(made, request);
+	case CHANNEL_OP_BIND:
+		/* With SO_REUSEADDR a process of the same user could bind the address a second time and take the datagrams. */
+		return !bind(made, &request->place.any, request->place_size);
+	case CHANNEL_OP_LISTEN:
+		return !setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) &&
+		       !bind(made, &request->place.any, request->place_size) && !listen(made, 511);
+	}
+	errno = EINVAL;
+	return false;
 }
 
 static int make_socket(const struct channel_request *request, int *error)
 {
-	int one = 1, kind = request->datagrams ? SOCK_DGRAM : SOCK_STREAM;
+	int kind = request->op == CHANNEL_OP_BIND ? SOCK_DGRAM : SOCK_STREAM;
 	int made = socket(request->place.any.sa_family, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	/* On UDP the option would let a process of the same user bind the address a second time and take the datagrams. */
-	if (made >= 0 && (request->datagrams || !setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one)) &&
-	    !bind(made, &request->place.any, request->place_size) && (request->datagrams || !listen(made, 511)))
+	if (made >= 0 && prepare(made, request))
 		return made;
 	*error = errno;
 	if (made >= 0)
@@ -82,8 +126,10 @@ static int make_socket(const struct channel_request *request, int *error)
 /* What makes Node give the descriptor that comes along to the listener of "message" as an object of its own. */
 static const char *handle_type(const struct channel_request *request)
 {
-	if (!request->datagrams)
+	if (request->op == CHANNEL_OP_LISTEN)
 		return "\"net.Server\"";
+	if (request->op == CHANNEL_OP_CONNECT)
+		return "\"net.Socket\"";
 	return request->place.any.sa_family == AF_INET ? "\"dgram.Socket\",\"dgramType\":\"udp4\""
 						       : "\"dgram.Socket\",\"dgramType\":\"udp6\"";
 }
@@ -91,7 +137,7 @@ static const char *handle_type(const struct channel_request *request)
 bool channel_answer(int channel, const struct channel_request *request)
 {
 	char line[320];
-	const char *op = request->datagrams ? "bind" : "listen";
+	const char *op = ops[request->op];
 	int error = 0, made = make_socket(request, &error);
 
 	/* The address holds only what inet_pton(3) accepts, so nothing in it needs escaping. */

@@ -11,11 +11,19 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-enum { CHANNEL_LINE_MAX = 512 }; /* a longer line ends the channel */
+enum {
+	CHANNEL_LINE_MAX = 512,	  /* a longer line ends the channel */
+	CHANNEL_CONNECT_MS = 250, /* how long a connection may take */
+};
 
-/* "listen ADDRESS PORT": a TCP listener, "bind ADDRESS PORT": a UDP socket, on a loopback address of the namespace. */
+/*
+ * "listen ADDRESS PORT": a TCP listener, "bind ADDRESS PORT": a UDP socket, "connect ADDRESS PORT": a TCP connection
+ * to who listens there; all on a loopback address of the namespace.
+ */
+enum channel_op { CHANNEL_OP_LISTEN, CHANNEL_OP_BIND, CHANNEL_OP_CONNECT };
+
 struct channel_request {
-	bool datagrams;
+	enum channel_op op;
 	char address[INET6_ADDRSTRLEN];
 	unsigned short port; /* 0: any */
 	union {
@@ -26,7 +34,7 @@ struct channel_request {
 	socklen_t place_size;
 };
 
-enum channel_line { CHANNEL_SKIP, CHANNEL_LISTEN, CHANNEL_WRONG };
+enum channel_line { CHANNEL_SKIP, CHANNEL_REQUEST, CHANNEL_WRONG };
 
 /* Parses one line without its newline. */
 enum channel_line channel_parse(const char *line, size_t size, struct channel_request *request);

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *copy = malloc(size ? size : 1); /* exactly so large, so that the sanitizer sees one byte too far */
 
 	memcpy(copy, data, size);
-	if (channel_parse(copy, size, &request) == CHANNEL_LISTEN) {
+	if (channel_parse(copy, size, &request) == CHANNEL_REQUEST) {
 		if (request.place.any.sa_family != AF_INET && request.place.any.sa_family != AF_INET6)
 			abort();
 		if (strcspn(request.address, "\"\\\n") != strlen(request.address))

@@ -4,6 +4,7 @@
 #include "diag.h"
 #include "exec.h"
 #include "probe.h"
+#include "pty.h"
 #include "report.h"
 #include "run.h"
 
@@ -22,6 +23,8 @@ int main(int argc, char *argv[])
 		return anchor_main();
 	if ((argc == 2 || argc == 3) && !strcmp(argv[1], "diag"))
 		return diag_main(argv[2]);
+	if (argc >= 2 && !strcmp(argv[1], "pty"))
+		return pty_main(argc - 2, argv + 2);
 	if (argc >= 2 && !strcmp(argv[1], "probe"))
 		return probe_main();
 	if (argc >= 2 && !strcmp(argv[1], "copy-self")) {

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -173,6 +174,8 @@ void session_run(struct spec *spec, int proc)
 	bool socket_fence = spec->fence == FENCE_SOCKET;
 
 	reset_process();
+	if (spec->terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0))
+		control_fail(EXIT_INTERNAL, "the terminal cannot become the session's own: %s", errno_name(errno));
 	be_dumpable();
 	set_limits(spec, proc);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

@@ -164,6 +164,10 @@ static const char *add_record(const char *word, char *value, struct spec *spec)
 		spec->cwd = value;
 		return *value == '/' ? NULL : "the working directory is not absolute";
 	}
+	if (!strcmp(word, "terminal")) {
+		spec->terminal = true;
+		return !strcmp(value, "controlling") ? NULL : "terminal is not controlling";
+	}
 	if (!strcmp(word, "landlock")) {
 		if (!strcmp(value, "off"))
 			spec->landlock = LANDLOCK_OFF;

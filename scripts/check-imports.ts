@@ -24,6 +24,8 @@ const ROOT_PARTS = [
   'enforcement-report',
   'confinement-input',
   'sandbox-facts',
+  'confined-sessions',
+  'sandbox-access',
   'last-good-config',
   'denials',
   'proposals',

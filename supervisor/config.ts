@@ -83,6 +83,8 @@ export interface Config {
   /** Upper bound for Landlock's ABI; what the kernel has when absent. */
   readonly landlockAbiMax: number | undefined;
   readonly maxProcesses: number | undefined;
+  /** Sessions beside the main process that may run at once. */
+  readonly maxSessions: number;
   readonly maxOpenFiles: number | undefined;
   readonly requirePidsMax: boolean;
   readonly identity: { readonly uid: number; readonly gid: number } | undefined;
@@ -225,6 +227,7 @@ function readConfig(values: Values, command: readonly string[], env: Environment
         inferenceRoutes: readInferenceRoutes(get, env, endpoint, warnings),
         strictLoopback: values['strict-loopback'] === true,
         maxProcesses: bound('max-processes', 16, 4_194_304),
+        maxSessions: number('--max-sessions', get('max-sessions'), 64, 1, 200),
         maxOpenFiles: bound('max-open-files', 64, 1_048_576),
         requirePidsMax: env['OPENSHELL_REQUIRE_RUNTIME_PID_LIMIT'] !== undefined,
         landlockAbiMax:

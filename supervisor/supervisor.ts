@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import type { Duplex } from 'node:stream';
+import { type Duplex, duplexPair } from 'node:stream';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
+import type { AccessServer } from './access/access-server.ts';
 import {
   type BufferEvent,
   DEFAULT_DISK_BYTES,
@@ -79,6 +80,7 @@ import { PolicySync } from './policy-sync.ts';
 import { createPolicyLocal } from './proposals.ts';
 import { readinessOf } from './readiness.ts';
 import { err, ok, type Result } from './result.ts';
+import { sandboxAccess } from './sandbox-access.ts';
 import { readSandboxFacts } from './sandbox-facts.ts';
 import { type Settings, settingsOf } from './settings.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
@@ -100,16 +102,18 @@ type Undo = () => Promise<void> | void;
 /**
  * Runs a sandbox from start to end: builds the parts, starts them in order, stops them in reverse, and
  * returns the exit code of the container. Throws the Fault of the step that failed, with everything
- * that had been started stopped again. `complain` writes the one line that says why a workload could not run.
+ * that had been started stopped again. `complain` writes the one line that says why a workload could not run;
+ * `onAccess` gets the way in when the main process runs.
  */
 export async function runSupervisor(
   config: Config,
   handover: Handover,
   complain: (message: string) => void,
+  onAccess: (access: AccessServer) => void = () => undefined,
 ): Promise<number> {
   const undo: Undo[] = [];
   try {
-    return await new Supervisor(config, handover, complain, undo).run();
+    return await new Supervisor(config, handover, complain, undo, onAccess).run();
   } finally {
     for (const step of undo.reverse()) await step();
   }
@@ -150,6 +154,9 @@ class Supervisor {
   #proxy: ExplicitProxy | undefined;
   #adapters: EgressAdapters | undefined;
   #main: MainProcess | undefined;
+  /** The way in, as soon as the main process runs: relays hand it their streams. */
+  #access: AccessServer | undefined;
+  readonly #onAccess: (access: AccessServer) => void;
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
   readonly #credentials = new CredentialStore(Date.now);
@@ -163,7 +170,14 @@ class Supervisor {
   #running = false;
   #pendingSignal: NodeJS.Signals | undefined;
 
-  constructor(config: Config, handover: Handover, complain: (message: string) => void, undo: Undo[]) {
+  constructor(
+    config: Config,
+    handover: Handover,
+    complain: (message: string) => void,
+    undo: Undo[],
+    onAccess: (access: AccessServer) => void,
+  ) {
+    this.#onAccess = onAccess;
     this.#config = config;
     this.#handover = handover;
     this.#complain = complain;
@@ -253,20 +267,7 @@ class Supervisor {
           {
             argv: config.main.argv,
             cwd: config.workdir,
-            environment: workloadEnvironment({
-              inherited: handover.environment,
-              user: config.userEnvironment,
-              proxy: `${PROXY_HOST}:${config.proxyPort}`,
-              provider: metadataVariables(
-                this.#credentials.workloadVariables(),
-                this.#adapters?.metadata === true,
-              ),
-              trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
-              withheld: this.#inference?.withheld ?? new Set(),
-              javaTrustStore: this.#trustFiles?.java,
-              home: config.workdir,
-              tty: config.main.tty,
-            }),
+            environment: this.#workloadEnvironment(config.main.tty),
           },
         ),
     });
@@ -275,6 +276,7 @@ class Supervisor {
     const started = await main.started;
     if (started.ok) {
       for (const warning of started.value.warnings) this.#log.warn(warning);
+      this.#openAccess(plan, anchor);
       this.#mainStarted(main);
     }
     const result = await main.result;
@@ -287,6 +289,41 @@ class Supervisor {
   #toldLine(line: string): void {
     this.#denialLines.add(line);
     this.#files?.write('openshell', line);
+  }
+
+  /** As of now: placeholders of credentials change while the sandbox runs. */
+  #workloadEnvironment(tty: boolean): ReadonlyMap<string, string> {
+    return workloadEnvironment({
+      inherited: this.#handover.environment,
+      user: this.#config.userEnvironment,
+      proxy: `${PROXY_HOST}:${this.#config.proxyPort}`,
+      provider: metadataVariables(this.#credentials.workloadVariables(), this.#adapters?.metadata === true),
+      trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
+      withheld: this.#inference?.withheld ?? new Set(),
+      javaTrustStore: this.#trustFiles?.java,
+      home: this.#config.workdir,
+      tty,
+    });
+  }
+
+  #openAccess(plan: ConfinementPlan, anchor: Anchor | undefined): void {
+    const access = sandboxAccess({
+      config: this.#config,
+      clock: systemClock,
+      plan,
+      anchor,
+      fenceFd: this.#handover.fenceFd,
+      privileges: this.#privileges,
+      helperPids: this.#helperPids(anchor),
+      environment: (tty) => this.#workloadEnvironment(tty),
+      home: this.#config.userEnvironment.get('HOME') ?? this.#config.workdir,
+      logging: this.#logging,
+      metrics: this.#metrics,
+      subsystems: new Map(),
+    });
+    this.#access = access;
+    this.#undo.push(() => access.stop());
+    this.#onAccess(access);
   }
 
   /** In the log directory, where there is one that takes files; it belongs to whoever keeps the pod. */
@@ -399,6 +436,7 @@ class Supervisor {
     this.#metrics.logLinesDropped.set(this.#logging.dropped());
     const open = (this.#proxy?.openConnections() ?? 0) + (this.#adapters?.openConnections() ?? 0);
     this.#metrics.openConnections.set(open);
+    this.#metrics.accessConnections.set(this.#access?.openConnections ?? 0);
     return this.#metrics.text();
   }
 
@@ -480,8 +518,12 @@ class Supervisor {
 
   /** Connects a relay to its target inside the sandbox. */
   async #reachIn(target: RelayTarget): Promise<Result<Duplex, string>> {
-    if (target.kind === 'ssh') return err('this supervisor has no SSH server');
-    return err('this supervisor connects to nothing inside');
+    const access = this.#access;
+    if (access === undefined) return err('the main process does not run yet');
+    if (target.kind === 'tcp') return access.connectInside(target.host, target.port);
+    const [ours, theirs] = duplexPair();
+    access.accept(theirs);
+    return ok(ours);
   }
 
   #relayed(event: RelayEvent): void {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
 import { run } from './command.ts';
 import { withoutPreloadFile } from './loader.ts';
 import { cached, NODE, ROOT } from './paths.ts';
@@ -20,6 +20,23 @@ const packageOf = (input: string): string | undefined => {
   return parts[0]?.startsWith('@') ? parts.slice(0, 2).join('/') : parts[0];
 };
 
+/**
+ * ssh2 tries its native addons and does without them: no addon is anywhere in what ships, and what it requires of them
+ * throws, as it does where they were never built. And it knows one of its classes by its name, which minifying takes.
+ */
+const ssh2Whole: Plugin = {
+  name: 'ssh2-whole',
+  setup(builder) {
+    builder.onResolve({ filter: /(?:\.node|^cpu-features)$/ }, ({ path }) => ({ path, namespace: 'addon' }));
+    builder.onLoad({ filter: /.*/, namespace: 'addon' }, ({ path }) => ({
+      contents: `throw new Error(${JSON.stringify(`${path} is left out`)});`,
+    }));
+    builder.onLoad({ filter: /\/ssh2\/lib\/server\.js$/ }, ({ path }) => ({
+      contents: `${readFileSync(path, 'utf8')}\nObject.defineProperty(Session, 'name', { value: 'Session' });\n`,
+    }));
+  },
+};
+
 /** Bundles the supervisor's TypeScript into one CommonJS file, which is what a single executable can hold. */
 export const bundleSupervisor = async (entry: string, file: string, what: Revision): Promise<Bundle> => {
   const result = await build({
@@ -31,6 +48,7 @@ export const bundleSupervisor = async (entry: string, file: string, what: Revisi
     target: 'node26',
     format: 'cjs',
     minify: true,
+    plugins: [ssh2Whole],
     legalComments: 'none',
     metafile: true,
     logLevel: 'warning',

@@ -38,6 +38,7 @@ const FLAGS = {
     'use no Landlock feature newer than this ABI, as an older kernel would; 0 uses none',
   ),
   'max-processes': text('processes and threads that the workload may have; 4096 in a user namespace'),
+  'max-sessions': text('sessions beside the main process that may run at once; 64, at most 200'),
   'max-open-files': text('files that a process of the workload may have open; 65536'),
   'termination-grace': text('seconds that the pod has to end, from SIGTERM to SIGKILL; 30'),
   'offline-grace': text('seconds that the gateway may be away; 86400'),

@@ -34,6 +34,11 @@ export interface Anchor {
    * `listen` when the address is taken, or after 5 s without an answer.
    */
   listen(host: string, port: number): Promise<Result<Server, Fault>>;
+  /**
+   * A TCP connection, inside the namespace, to who listens on an address of its loopback. Fails with a Fault of kind
+   * `listen` when nobody does or accepts it within 250 ms, or after 5 s without an answer.
+   */
+  connect(host: string, port: number): Promise<Result<Socket, Fault>>;
   /** A bound UDP socket inside the namespace, on an address of its loopback. Fails as `listen` does. */
   bind(host: string, port: number): Promise<Result<DatagramSocket, Fault>>;
   /** Settles, with the reason, when the anchor has ended: the sandbox cannot go on. */
@@ -42,14 +47,16 @@ export interface Anchor {
 
 const ANSWER_MS = 5_000;
 
-/** The anchor's answer to "listen" and "bind", with the socket when it worked (init/channel.h). */
+/** The anchor's answer to "listen", "bind" and "connect", with the socket when it worked (init/channel.h). */
 interface SocketAnswer {
-  readonly op: 'listen' | 'bind';
+  readonly op: 'listen' | 'bind' | 'connect';
   readonly ok: boolean;
   readonly address: string;
   readonly port: number;
   readonly errno?: string;
 }
+
+const DOING = { listen: 'listen on', bind: 'receive on', connect: 'connect to' } as const;
 
 /** Starts the anchor and waits until its namespaces stand. Fails with the reason that it gives. */
 export async function startAnchor(
@@ -93,6 +100,7 @@ export async function startAnchor(
         // What was given up on may still come, late.
         if (answer.op === op && answer.address === host && answer.port === port) finish({ answer, handle });
         else if (handle instanceof Server || handle instanceof DatagramSocket) handle.close();
+        else if (handle instanceof Socket) handle.destroy();
       };
       child.on('message', onMessage);
       child.send(`${op} ${host} ${port}`, (error) => (error === null ? undefined : finish(undefined)));
@@ -110,13 +118,8 @@ export async function startAnchor(
         ? 'the anchor does not answer'
         : answered.answer.errno === 'EADDRINUSE'
           ? 'the address is taken'
-          : (answered.answer.errno ?? 'no listener came');
-    return err(
-      new Fault(
-        'listen',
-        `cannot ${op === 'bind' ? 'receive' : 'listen'} on ${host}:${port} in the namespace fence: ${why}`,
-      ),
-    );
+          : (answered.answer.errno ?? 'no socket came');
+    return err(new Fault('listen', `cannot ${DOING[op]} ${host}:${port} in the namespace fence: ${why}`));
   };
   const inTurn = <T>(act: () => Promise<T>): Promise<T> => {
     const mine = turn.then(act);
@@ -131,6 +134,7 @@ export async function startAnchor(
         : { freshProc: seen[1] === '1', resolvConf: seen[2] === '1', missing: Number(seen[3]) },
     ended,
     listen: (host, port) => inTurn(() => request('listen', host, port, Server)),
+    connect: (host, port) => inTurn(() => request('connect', host, port, Socket)),
     bind: (host, port) => inTurn(() => request('bind', host, port, DatagramSocket)),
   });
 }

@@ -11,6 +11,8 @@ export interface Launch {
   readonly argv: readonly string[];
   readonly cwd: string | undefined;
   readonly environment: ReadonlyMap<string, string>;
+  /** Whether its stdin is a terminal, which becomes its controlling one. */
+  readonly terminal?: boolean;
 }
 
 function viewOf(files: FileConfinement): FileRules | undefined {
@@ -67,6 +69,7 @@ export function encodeShimSpec(
   if (limits.openFiles !== undefined) records.push(`nofile ${limits.openFiles}`);
   if (limits.processes !== undefined) records.push(`nproc ${limits.processes}`);
   records.push(`oom-score-adj ${limits.oomScoreAdj}`);
+  if (launch.terminal === true) records.push('terminal controlling');
   if (launch.cwd !== undefined) records.push(`cwd ${launch.cwd}`);
   for (const [name, value] of launch.environment) records.push(`env ${name}=${value}`);
   for (const argument of launch.argv) records.push(`arg ${argument}`);

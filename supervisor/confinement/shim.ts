@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { Socket } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
 import { err, ok, type Result } from '../result.ts';
+import { takeStreams } from './child-streams.ts';
 import type { ResourceLimits } from './limits.ts';
 import type { ConfinementPlan } from './plan.ts';
 import type { Privileges } from './privileges.ts';
@@ -30,8 +32,20 @@ export interface StartFailure {
   readonly message: string;
 }
 
+/** What the workload's stdio is: the supervisor's own, pipes, or one descriptor of a terminal for all three. */
+export type ShimStdio = 'inherit' | 'pipe' | { readonly terminal: number };
+
+/** Our ends of the pipes. */
+export interface ProcessPipes {
+  readonly input: Writable;
+  readonly output: Readable;
+  readonly errors: Readable;
+}
+
 /** A confined process and its session. */
 export interface ConfinedProcess {
+  /** With stdio `pipe`, unless the shim could not be started at all. */
+  readonly pipes: ProcessPipes | undefined;
   /** Its pid, as this process counts; undefined until it is known, which is before `started` settles. */
   readonly pid: number | undefined;
   /** Settles when the workload's program runs, or when it is known why it does not. */
@@ -56,20 +70,27 @@ export interface ShimOptions {
 const INTERNAL = 70;
 
 /**
- * Starts a process inside the confinement of `plan`, with the supervisor's own stdio. The command and
- * the environment travel over a private socket, so they never stand in the shim's argv or environ.
+ * Starts a process inside the confinement of `plan`. The command and the environment travel over a private socket,
+ * so they never stand in the shim's argv or environ. A terminal's descriptor may be closed as soon as this returns.
  */
-export function startConfined(options: ShimOptions, plan: ConfinementPlan, launch: Launch): ConfinedProcess {
+export function startConfined(
+  options: ShimOptions,
+  plan: ConfinementPlan,
+  launch: Launch,
+  stdio: ShimStdio = 'inherit',
+): ConfinedProcess {
   const spec = encodeShimSpec(plan, launch, options.limits, protectedPids(plan, options.helperPids ?? []));
   const joins = plan.fence.kind === 'namespace';
+  const one = typeof stdio === 'string' ? stdio : stdio.terminal;
   const child = options.privileges.asRoot(() =>
     spawn(options.launcher, [joins ? 'join' : 'exec'], {
       env: {},
-      stdio: ['inherit', 'inherit', 'inherit', 'pipe', options.fenceFd],
+      stdio: [one, one, one, 'pipe', options.fenceFd],
     }),
   );
   const exited = exitOf(child);
   const control = child.stdio[3];
+  const streams = takeStreams(child);
   // The shim becomes the workload; who joins stands in for a process that the anchor has forked.
   let pid = joins ? undefined : child.pid;
   const waiting: NodeJS.Signals[] = [];
@@ -92,6 +113,10 @@ export function startConfined(options: ShimOptions, plan: ConfinementPlan, launc
       ? readRecords(control, spec, exited, onRecord).then(parseShimReport)
       : Promise.resolve(err({ code: INTERNAL, message: `cannot run ${options.launcher}` }));
   return {
+    pipes:
+      streams?.stderr === undefined
+        ? undefined
+        : { input: streams.stdin, output: streams.stdout, errors: streams.stderr },
     get pid() {
       return pid;
     },

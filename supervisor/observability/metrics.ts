@@ -42,6 +42,9 @@ export function createMetrics(version: string) {
       'level',
     ]),
     mainProcess: gauge('main_process_running', '1 while the main process runs.'),
+    sessionsOpen: gauge('access_open_sessions', 'Sessions that people and editors have running.'),
+    sessions: counter('access_sessions_total', 'Sessions by outcome.', ['result']),
+    accessConnections: gauge('access_open_connections', 'SSH connections that are open.'),
     bufferedBytes: gauge('buffer_bytes', 'Bytes waiting for the gateway.'),
     bufferLost: gauge('buffer_lost_records', 'Records that the bound of the buffer forced out.', ['class']),
     suppressedEvents: counter(

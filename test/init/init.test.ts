@@ -236,6 +236,7 @@ describe.skipIf(!has('clang'))(
       ['spec', 'spec.c'],
       ['payload', 'payload.c path.c report.c'],
       ['channel', 'channel.c messages.c report.c'],
+      ['pty_command', 'pty_command.c pty_modes.c'],
     ])(
       'of the %s hold against a fuzzer, under sanitizers',
       (name, sources) => {

@@ -1,0 +1,223 @@
+import { constants } from 'node:os';
+import type { Duplex } from 'node:stream';
+import type { PtyInfo, ServerChannel, ServerSession } from 'ssh2';
+import type { Clock } from '../clock.ts';
+import { ChannelOutput } from './channel-output.ts';
+import { ClientEnvironment, terminalName } from './client-environment.ts';
+import type { OpenProcess, ProcessEnd, ProcessRequest, SandboxProcess, Window } from './session-opener.ts';
+import type { UnreadBound } from './unread-bound.ts';
+
+/** What a subsystem gets to serve one client. */
+export interface SubsystemContext {
+  /** Reads what the client sends; what is written to it goes to the client. It must be ended by `finish` alone. */
+  readonly channel: ServerChannel;
+  /** Writes with the client's pace (see ChannelOutput); prefer it to writing to the channel. */
+  readonly output: ChannelOutput;
+  readonly variables: ReadonlyMap<string, string>;
+  /** The client asked only to watch (OPENSHELL_MAIN_READ_ONLY=1). */
+  readonly readOnly: boolean;
+  readonly terminal: ProcessRequest['terminal'];
+  /** Called with each new window size, with signals that the client sends, and once when the client has gone. */
+  onResize(listener: (window: Window) => void): void;
+  onSignal(listener: (signal: NodeJS.Signals) => void): void;
+  onClosed(listener: () => void): void;
+  /** Sends the exit status and closes the channel. */
+  finish(status: number): void;
+}
+
+/** Serves a subsystem; returns at once. */
+export type SubsystemStarter = (context: SubsystemContext) => void;
+
+export interface SessionChannelOptions {
+  readonly clock: Clock;
+  /** What all channels of this client share. */
+  readonly connection: Duplex;
+  readonly open: OpenProcess;
+  /** Of the terminal that the client is asking for. */
+  readonly modes: () => Readonly<Record<string, number>>;
+  /** The shell of the image, as a path. */
+  readonly shell: () => string;
+  readonly subsystems: ReadonlyMap<string, SubsystemStarter>;
+  readonly unread: UnreadBound;
+}
+
+/** How long after the end of a process its output may be silent until it counts as ended (contract.md, 6). */
+const DRAIN_MS = 2_000;
+/** Signals that a client may send (RFC 4254, 6.10). */
+const SIGNALS: ReadonlySet<string> = new Set(
+  'ABRT ALRM FPE HUP ILL INT KILL PIPE QUIT SEGV TERM USR1 USR2'.split(' '),
+);
+
+/** The exit status of a process that ended so: 128 + n for signal n, because the gateway knows nothing else. */
+export const exitStatus = (end: ProcessEnd): number =>
+  end.kind === 'code' ? end.code : 128 + (constants.signals[end.signal] ?? 0);
+
+/** One session channel (RFC 4254, 6): at most one program, on pipes or a terminal. */
+export class SessionChannel {
+  readonly #options: SessionChannelOptions;
+  readonly #environment = new ClientEnvironment();
+  #terminal: ProcessRequest['terminal'];
+  #process: SandboxProcess | undefined;
+  #output: ChannelOutput | undefined;
+  #closed = false;
+  #forget: () => void = () => undefined;
+  readonly #onResize: ((window: Window) => void)[] = [];
+  readonly #onSignal: ((signal: NodeJS.Signals) => void)[] = [];
+  readonly #onClosed: (() => void)[] = [];
+
+  constructor(session: ServerSession, options: SessionChannelOptions) {
+    this.#options = options;
+    session.on('pty', (accept, reject, info) => {
+      if (info === undefined || this.#terminal !== undefined) return void reject?.();
+      this.#terminal = { name: terminalName(info.term), window: windowOf(info), modes: options.modes() };
+      accept?.();
+    });
+    session.on('env', (accept, reject, info) => {
+      if (info !== undefined && this.#environment.set(info.key, info.val)) accept?.();
+      else reject?.();
+    });
+    session.on('window-change', (accept, reject, info) => {
+      if (info === undefined) return void reject?.();
+      const window = windowOf(info);
+      if (this.#terminal !== undefined) this.#terminal = { ...this.#terminal, window };
+      this.#process?.resize(window);
+      for (const listener of this.#onResize) listener(window);
+      accept?.();
+    });
+    session.on('signal', (accept, reject, info) => {
+      if (info === undefined || !SIGNALS.has(info.name)) return void reject?.();
+      const signal = `SIG${info.name}` as NodeJS.Signals;
+      this.#process?.signal(signal);
+      for (const listener of this.#onSignal) listener(signal);
+      accept?.();
+    });
+    // The channel must be taken at once: after the client's end of input ssh2 gives none any more.
+    session.on('exec', (accept, _reject, { command }) => this.#start(accept(), ['-lc', command]));
+    session.on('shell', (accept) => this.#start(accept(), ['-l']));
+    session.on('subsystem', (accept, reject, { name }) => {
+      const starter = options.subsystems.get(name);
+      if (starter === undefined) return void reject?.();
+      const channel = accept();
+      if (channel !== undefined) starter(this.#context(channel));
+    });
+    session.on('close', () => this.close());
+  }
+
+  /** The client has gone, or only this channel of it: its process is ended. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#output?.close();
+    this.#forget();
+    this.#process?.end();
+    for (const listener of this.#onClosed) listener();
+  }
+
+  #start(channel: ServerChannel | undefined, words: readonly string[]): void {
+    if (channel === undefined) return;
+    const output = this.#prepare(channel);
+    void this.#run(channel, output, [this.#options.shell(), ...words]).catch(() => {
+      this.close();
+      channel.end();
+    });
+  }
+
+  #prepare(channel: ServerChannel): ChannelOutput {
+    channel.on('error', () => undefined);
+    channel.stderr.on('error', () => undefined);
+    this.#forget = this.#options.unread.bound(channel, this.#options.connection);
+    if (this.#closed) this.#forget();
+    const output = new ChannelOutput(channel, this.#options.connection);
+    this.#output = output;
+    if (this.#closed) output.close();
+    return output;
+  }
+
+  async #run(channel: ServerChannel, output: ChannelOutput, argv: readonly string[]): Promise<void> {
+    const opened = await this.#options.open({
+      argv,
+      variables: this.#environment.variables,
+      terminal: this.#terminal,
+    });
+    if (!opened.ok) {
+      const newline = this.#terminal === undefined ? '\n' : '\r\n';
+      const stream = this.#terminal === undefined ? 'errors' : 'output';
+      await output.write(stream, Buffer.from(`openshell-sandbox: ${opened.error.message}${newline}`));
+      this.#finish(channel, opened.error.code);
+      return;
+    }
+    const process = opened.value;
+    this.#process = process;
+    if (this.#closed) {
+      process.end();
+      channel.end();
+    } else if (this.#terminal !== undefined) {
+      process.resize(this.#terminal.window); // it may have changed meanwhile
+    }
+    const input = process.input;
+    // A program that reads no more lets its client write into nothing, not wait for ever.
+    const discard = (): void => void channel.unpipe(input).resume();
+    input.on('error', discard).once('close', discard);
+    channel.pipe(input);
+    const copies = [output.copy(process.output, 'output')];
+    if (process.errors !== undefined) copies.push(output.copy(process.errors, 'errors'));
+    const end = await process.exited;
+    this.#process = undefined;
+    await this.#drained(Promise.all(copies), output);
+    process.output.destroy();
+    process.errors?.destroy();
+    input.destroy();
+    this.#finish(channel, exitStatus(end), end.kind === 'signal' ? end.signal : undefined);
+  }
+
+  /** A process of the background may hold the output open for ever: so it is given up when it has been silent. */
+  async #drained(copied: Promise<unknown>, output: ChannelOutput): Promise<void> {
+    const { clock } = this.#options;
+    let cancel: (() => void) | undefined;
+    const silent = new Promise<void>((resolve) => {
+      const look = (before: number): void => {
+        cancel = clock.after(DRAIN_MS, () => {
+          const { moved, writing } = output.progress;
+          if (moved === before && !writing) resolve();
+          else look(moved);
+        });
+      };
+      look(output.progress.moved);
+    });
+    await Promise.race([copied, silent]);
+    cancel?.();
+  }
+
+  /** A status in any case, and first: many clients know no signals, some only what comes first. */
+  #finish(channel: ServerChannel, status: number, signal?: NodeJS.Signals): void {
+    if (channel.outgoing.state === 'open') {
+      channel.exit(status);
+      if (signal !== undefined) channel.exit(signal.slice(3), false, '');
+    }
+    channel.end();
+    channel.resume(); // what nobody has read must not keep it
+  }
+
+  #context(channel: ServerChannel): SubsystemContext {
+    const output = this.#prepare(channel);
+    return {
+      channel,
+      output,
+      variables: this.#environment.variables,
+      readOnly: this.#environment.readOnly,
+      terminal: this.#terminal,
+      onResize: (listener) => void this.#onResize.push(listener),
+      onSignal: (listener) => void this.#onSignal.push(listener),
+      onClosed: (listener) => void (this.#closed ? listener() : this.#onClosed.push(listener)),
+      finish: (status) => this.#finish(channel, status),
+    };
+  }
+}
+
+const windowOf = ({ cols, rows, width, height }: Omit<PtyInfo, 'term'>): Window => ({
+  // Clients without a terminal of their own say 0 by 0, which programs do not expect.
+  columns: cols === 0 ? 80 : cols,
+  rows: rows === 0 ? 24 : rows,
+  width,
+  height,
+});

@@ -1,0 +1,145 @@
+import { connect, type Socket } from 'node:net';
+import type { Anchor } from './confinement/anchor.ts';
+import type { ConfinementPlan } from './confinement/plan.ts';
+import type { Privileges } from './confinement/privileges.ts';
+import { startConfined } from './confinement/shim.ts';
+import { openTerminal, type Terminal } from './confinement/terminal.ts';
+import { err, ok, type Result } from './result.ts';
+import type { SessionFailure, SessionProcess, SessionRequest } from './workload/session.ts';
+
+export interface ConfinedSessionsOptions {
+  readonly launcher: string;
+  readonly fenceFd: number;
+  readonly privileges: Privileges;
+  readonly plan: ConfinementPlan;
+  readonly helperPids: readonly number[];
+  readonly cwd: string | undefined;
+  /** What the main process would get if it started now. */
+  readonly environment: (tty: boolean) => ReadonlyMap<string, string>;
+  /** What login shells read their files from. Runtimes set HOME for the container's user, whom the workload may not be. */
+  readonly home: string | undefined;
+}
+
+const INTERNAL = 70;
+const CONNECT_MS = 5_000;
+
+/** Starts sessions in the confinement of the main process: same fence, policy, identity, limits and environment. */
+export function confinedSessions(
+  options: ConfinedSessionsOptions,
+): (request: SessionRequest) => Promise<Result<SessionProcess, SessionFailure>> {
+  return async (request) => {
+    if (request.terminal === undefined) return onPipes(options, request);
+    const { window, modes } = request.terminal;
+    const { launcher, privileges } = options;
+    const opened = await openTerminal(
+      { launcher, privileges, identity: options.plan.identity },
+      window,
+      modes,
+    );
+    return opened.ok
+      ? ok(onTerminal(options, request, opened.value))
+      : err({ code: INTERNAL, message: opened.error });
+  };
+}
+
+function onPipes(
+  options: ConfinedSessionsOptions,
+  request: SessionRequest,
+): Result<SessionProcess, SessionFailure> {
+  const process = startConfined(
+    shimOptions(options, []),
+    options.plan,
+    launchOf(options, request, 'dumb'),
+    'pipe',
+  );
+  if (process.pipes === undefined) return err({ code: INTERNAL, message: `cannot run ${options.launcher}` });
+  const nothing = (): void => undefined;
+  const { started, exited, pipes } = process;
+  for (const stream of [pipes.input, pipes.output, pipes.errors]) stream.on('error', nothing);
+  return ok({
+    get pid() {
+      return process.pid;
+    },
+    started: started.then(withWarnings),
+    exited,
+    ...pipes,
+    signal: (signal) => process.signal(signal),
+    resize: nothing,
+    drain: nothing,
+    hangUp: nothing,
+  });
+}
+
+function onTerminal(
+  options: ConfinedSessionsOptions,
+  request: SessionRequest,
+  terminal: Terminal,
+): SessionProcess {
+  const process = startConfined(
+    shimOptions(options, [terminal.pid]),
+    options.plan,
+    { ...launchOf(options, request, request.terminal?.name ?? 'vt100'), terminal: true },
+    { terminal: terminal.sessionEnd },
+  );
+  terminal.begin();
+  return {
+    get pid() {
+      return process.pid;
+    },
+    started: process.started.then(withWarnings),
+    exited: process.exited,
+    input: terminal.input,
+    output: terminal.output,
+    errors: undefined,
+    signal: (signal) => process.signal(signal),
+    resize: (window) => terminal.resize(window),
+    drain: () => terminal.drain(),
+    hangUp: () => terminal.hangUp(),
+  };
+}
+
+const shimOptions = (options: ConfinedSessionsOptions, helpers: readonly number[]) => ({
+  launcher: options.launcher,
+  fenceFd: options.fenceFd,
+  privileges: options.privileges,
+  helperPids: [...options.helperPids, ...helpers],
+  limits: options.plan.limits,
+});
+
+const launchOf = (options: ConfinedSessionsOptions, request: SessionRequest, terminalName: string) => ({
+  argv: request.argv,
+  cwd: options.cwd,
+  environment: new Map([
+    ...options.environment(request.terminal !== undefined),
+    ...(options.home === undefined ? [] : ([['HOME', options.home]] as const)),
+    ...request.variables,
+    ['TERM', terminalName],
+  ]),
+});
+
+type Started = Awaited<ReturnType<typeof startConfined>['started']>;
+const withWarnings = (started: Started) =>
+  started.ok ? ok({ warnings: started.value.warnings }) : err<SessionFailure>(started.error);
+
+/** Connects inside the sandbox's own network: by the anchor where it has one, else on our loopback, which it shares. */
+export function connectInside(anchor: Anchor | undefined) {
+  return async (host: string, port: number): Promise<Result<Socket, string>> => {
+    if (anchor !== undefined) {
+      const connected = await anchor.connect(host, port);
+      return connected.ok ? connected : err(connected.error.message);
+    }
+    return new Promise((resolve) => {
+      const socket = connect({ host, port, allowHalfOpen: true, timeout: CONNECT_MS });
+      const fail = (reason: string): void => {
+        socket.destroy();
+        resolve(err(`cannot connect to ${host}:${port}: ${reason}`));
+      };
+      socket.once('error', (error) => fail(error.message));
+      socket.once('timeout', () => fail('nobody answers'));
+      socket.once('connect', () => {
+        socket.setTimeout(0).removeAllListeners('timeout').removeAllListeners('error');
+        resolve(ok(socket));
+      });
+    });
+  };
+}

@@ -1,0 +1,245 @@
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { unchanged } from '../../supervisor/confinement/privileges.ts';
+import { openTerminal } from '../../supervisor/confinement/terminal.ts';
+import { isSeenFromOutside, PLACES } from './places.ts';
+import { missing } from './requirements.ts';
+import { type SshSandbox, startSshSandbox } from './ssh-sandbox.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'ssh-test-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+const POLICY = join(directory, 'policy.yaml');
+writeFileSync(
+  POLICY,
+  `version: 1
+filesystem_policy:
+  include_workdir: true
+  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
+  read_write: [/tmp, /dev/null]
+`,
+  { mode: 0o644 },
+);
+
+/** Something inside that answers what it is sent, on a port of the sandbox's own loopback. */
+const ECHO = `import socket
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", 7777)); s.listen()
+while True:
+    c, _ = s.accept()
+    while True:
+        d = c.recv(65536)
+        if not d: break
+        c.sendall(d)
+    c.close()
+`;
+const CHOSEN = [
+  'runc, restricted',
+  'runc without seccomp, /proc unmasked',
+  "runc as root with the Podman driver's capabilities",
+  'gVisor',
+];
+const places = PLACES.filter(({ name }) => CHOSEN.includes(name));
+
+/** Host pids of a container's processes. */
+function tree(pid: number): readonly number[] {
+  const children = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => {
+      try {
+        return new RegExp(`^PPid:\\t${pid}$`, 'm').test(readFileSync(`/proc/${name}/status`, 'latin1'));
+      } catch {
+        return false;
+      }
+    });
+  return [pid, ...children.flatMap((child) => tree(Number(child)))];
+}
+
+/** OpenSSH's client on a terminal of its own, as a person has it. */
+async function onTerminal(ssh: SshSandbox, command: readonly string[]) {
+  const { image } = await ensureBuilt();
+  const opened = await openTerminal(
+    { launcher: join(image, 'openshell-sandbox'), privileges: unchanged, identity: undefined },
+    { columns: 90, rows: 30, width: 0, height: 0 },
+    {},
+  );
+  if (!opened.ok) throw new Error(opened.error);
+  const terminal = opened.value;
+  const [program = '', ...args] = ssh.commandOf(['-t'], command);
+  const end = terminal.sessionEnd;
+  const child = spawn('setsid', ['-c', program, ...args], { stdio: [end, end, end] });
+  terminal.begin();
+  let text = '';
+  terminal.output.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  return { terminal, exited: once(child, 'exit'), printed: () => text };
+}
+
+for (const place of places) {
+  const { runtime } = place.options;
+  const why = missing(runtime, 'ssh', 'ip');
+  describe.skipIf(why !== undefined)(
+    `${place.name}${why === undefined ? '' : ` (skipped: ${why})`}`,
+    { timeout: 60_000 },
+    () => {
+      let ssh: SshSandbox;
+      beforeAll(async () => {
+        ssh = await startSshSandbox({
+          policy: POLICY,
+          ...place.options,
+          command: ['/usr/bin/python3', '-c', ECHO],
+        });
+      }, 120_000);
+      afterAll(async () => {
+        await ssh?.stop();
+      });
+
+      test('runs commands with their exit codes, outputs and the end of their input', async () => {
+        const ran = await ssh.run(['cat; echo wrong >&2; exit 7'], { input: Buffer.from('typed') });
+        expect([ran.code, ran.stdout.toString(), ran.stderr]).toEqual([7, 'typed', 'wrong\n']);
+        expect((await ssh.run(['kill -TERM $$'])).code).toBe(143);
+        const shell = await ssh.run([], { input: Buffer.from('echo $0; exit 4\n') });
+        expect([shell.code, shell.stdout.toString()]).toEqual([4, '/bin/bash\n']);
+      });
+
+      test('confines them as it confines the main process', async () => {
+        const script = `id -u; pwd; grep -h ^NoNewPrivs: /proc/self/status; grep -h ^Cap /proc/self/status | cut -f2 | sort -u
+          touch /usr/x /etc/x; kill -9 1; env | grep -E '^(http_proxy|HOME|TERM|OPENSHELL)' | LC_ALL=C sort`;
+        const { stdout } = await ssh.run([script]);
+        expect(stdout.toString()).toBe(
+          `1000\n/sandbox\nNoNewPrivs:\t1\n0000000000000000\nHOME=/sandbox\nOPENSHELL_SANDBOX=1\nTERM=dumb\nhttp_proxy=http://127.0.0.1:3128\n`
+            .split('\n')
+            .filter((line) => runtime !== 'runsc' || line !== 'NoNewPrivs:\t1')
+            .join('\n'),
+        );
+      });
+
+      test('gives them no variable that a loader, a shell or a proxy client obeys', async () => {
+        const names = ['LD_PRELOAD', 'BASH_ENV', 'http_proxy', 'OPENSHELL_SANDBOX', 'LC_ALL'];
+        const flags = ['-o', `SetEnv=${names.map((name) => `${name}=injected`).join(' ')}`];
+        const ran = await ssh.run(['env | grep injected'], { flags });
+        expect(ran.stdout.toString()).toBe('LC_ALL=injected\n');
+      });
+
+      test('carries 10 MB of random bytes both ways, through a pipe and through a terminal in raw mode', async () => {
+        const bytes = randomBytes(10 << 20);
+        const piped = await ssh.run(['cat'], { input: bytes });
+        expect([piped.code, piped.stdout.equals(bytes)]).toEqual([0, true]);
+        const command = `stty raw -echo; echo ready; head -c ${bytes.length}`;
+        const child = ssh.start(['-tt', '-e', 'none'], [command]);
+        const chunks: Buffer[] = [];
+        child.stdin?.on('error', () => undefined);
+        child.stdout?.once('data', () => child.stdin?.write(bytes));
+        child.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk));
+        expect((await once(child, 'close'))[0]).toBe(0);
+        expect(Buffer.concat(chunks).subarray(-bytes.length).equals(bytes)).toBe(true);
+      });
+
+      test('gives a person a terminal: size, new sizes, Ctrl-C, job control, exit', async () => {
+        const { terminal, exited, printed } = await onTerminal(ssh, []);
+        terminal.input.write('stty size; tty; echo $TERM\n');
+        await expect.poll(printed, { timeout: 10_000 }).toMatch(/30 90\r\n\/dev\/pts\/\d+\r\n/);
+        terminal.resize({ columns: 132, rows: 43, width: 0, height: 0 });
+        await expect
+          .poll(
+            () => {
+              terminal.input.write('stty size\n');
+              return printed();
+            },
+            { timeout: 10_000, interval: 300 },
+          )
+          .toContain('43 132\r\n');
+        // The gVisor of Debian 12 makes no signals of typed characters.
+        if (runtime !== 'runsc') {
+          terminal.input.write("echo be''gins; sleep 1000\n");
+          await expect.poll(printed, { timeout: 10_000 }).toContain('begins');
+          await expect
+            .poll(
+              () => {
+                terminal.input.write("\x03echo in''terrupted\n");
+                return printed();
+              },
+              { timeout: 10_000, interval: 300 },
+            )
+            .toContain('interrupted');
+        }
+        terminal.input.write('sleep 1000 &\njobs; kill %1; exit 6\n');
+        expect((await exited)[0]).toBe(6);
+        expect(printed()).toMatch(/\[1\]\+? +Running/);
+        terminal.hangUp();
+      });
+
+      test('forwards connections to the loopback of the sandbox, never to the supervisor', async () => {
+        const bytes = randomBytes(4 << 20);
+        const forwarded = ssh.start(['-W', '127.0.0.1:7777'], []);
+        const chunks: Buffer[] = [];
+        forwarded.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk));
+        forwarded.stdin?.on('error', () => undefined).end(bytes);
+        await once(forwarded, 'close');
+        expect(Buffer.concat(chunks).equals(bytes)).toBe(true);
+        for (const target of [
+          '127.0.0.1:3128',
+          'localhost:1080',
+          '127.64.0.2:443',
+          '10.99.7.1:22',
+          '127.0.0.1:7778',
+        ]) {
+          const refused = await ssh.run([], { flags: ['-o', 'LogLevel=INFO', '-W', target] });
+          expect([target, refused.code, refused.stderr]).toEqual([
+            target,
+            255,
+            expect.stringContaining('open failed: connect failed'),
+          ]);
+        }
+      });
+
+      test('ends what its caller has left, and leaves what was sent into a session of its own', async () => {
+        const command =
+          'echo $$; sh -c \'trap "" HUP TERM; sleep 1001\' & setsid sleep 1002 & sleep 1003; sleep 1004';
+        const child = ssh.start([], [command]);
+        await once(child.stdout as NodeJS.EventEmitter, 'data');
+        const sleeping = async () => {
+          const { stdout } = await ssh.run(["ps -eo args 2>/dev/null | grep -o '^sleep 100[0-9]' | sort"]);
+          return stdout.toString();
+        };
+        await expect.poll(sleeping, { timeout: 10_000 }).toBe('sleep 1001\nsleep 1002\nsleep 1003\n');
+        child.kill('SIGKILL');
+        await expect.poll(sleeping, { timeout: 20_000, interval: 500 }).toBe('sleep 1002\n');
+        await ssh.run(['kill $(ps -eo pid,args | grep "[s]leep 1002" | cut -c1-8)']);
+      });
+
+      test('leaves nothing behind after 50 commands at once, with and without a terminal', async () => {
+        const pid = isSeenFromOutside(place) ? await ssh.sandbox.pid() : undefined;
+        const all = async (count: number) => {
+          const flags = (index: number) => (index % 2 === 0 ? ['-tt'] : []);
+          const runs = Array.from({ length: count }, (_, index) =>
+            ssh.run([`echo hello ${index}; exit ${index}`], { flags: flags(index) }),
+          );
+          return (await Promise.all(runs)).map(({ code, stdout }) => `${code} ${stdout.toString().trim()}`);
+        };
+        const facts = () => {
+          if (pid === undefined) return undefined;
+          const processes = tree(pid);
+          const supervisor = processes.find(
+            (one) => readFileSync(`/proc/${one}/comm`, 'latin1') === 'supervisor\n',
+          );
+          return {
+            processes: processes.length,
+            terminals: readdirSync(`/proc/${pid}/root/dev/pts`),
+            descriptors: readdirSync(`/proc/${supervisor ?? pid}/fd`).length,
+          };
+        };
+        await all(4);
+        const before = facts();
+        const results = await all(50);
+        expect(results).toEqual(Array.from({ length: 50 }, (_, index) => `${index} hello ${index}`));
+        await expect.poll(facts, { timeout: 10_000 }).toEqual(before);
+      }, 120_000);
+    },
+  );
+}
