@@ -1,6 +1,7 @@
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import yargs, { type Argv } from 'yargs';
 import { hideBin } from 'yargs/helpers';
+import { userCommands } from './client/commands.ts';
 import { startDevGateway } from './server.ts';
 import type { LogView } from './state.ts';
 
@@ -88,7 +89,7 @@ const withControl = <T>(args: Argv<T>) =>
     describe: 'the control address',
   });
 
-await yargs(hideBin(process.argv))
+await userCommands(yargs(hideBin(process.argv)))
   .scriptName('dev-gateway')
   .command(
     ['serve', '$0'],

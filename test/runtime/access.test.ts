@@ -1,0 +1,216 @@
+/** What a person does with a sandbox, through its gateway and the session that it holds itself. */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { namespacePath } from '../../scripts/lib/network.ts';
+import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
+import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { missing } from './requirements.ts';
+
+const MAIN = join(import.meta.dirname, '../dev-gateway/main.ts');
+const GATEWAY = '10.77.0.1:8080';
+const POLICY = `version: 1
+filesystem_policy:
+  include_workdir: true
+  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
+  read_write: [/tmp, /dev/null]
+`;
+/** Answers what it is sent, on a port of the sandbox's own loopback. */
+const ECHO = `import socket
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", 7777)); s.listen()
+print("listening", flush=True)
+while True:
+    c, _ = s.accept()
+    while True:
+        d = c.recv(65536)
+        if not d: break
+        c.sendall(d)
+    c.close()
+`;
+
+const PLACES = [
+  { name: 'runc', runtime: 'runc' },
+  { name: 'gVisor', runtime: 'runsc' },
+] as const;
+
+describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
+  const why = missing(runtime);
+  let world: World;
+  let sandbox: RunningSandbox;
+
+  beforeAll(async () => {
+    if (why !== undefined) return;
+    await ensureBuilt();
+    world = await startWorld();
+    await world.control('POST', '/policy', POLICY);
+    sandbox = await startSandbox({
+      runtime,
+      gateway: world.gatewayUrl,
+      network: await world.network(),
+      command: ['/usr/bin/python3', '-c', ECHO],
+    });
+    const { printed } = sandbox;
+    const ready = (): void => {
+      expect(printed().stdout).toContain('listening');
+      expect(world.gatewayOutput()).toContain('established');
+    };
+    await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
+  }, 240_000);
+  afterAll(async () => {
+    await sandbox?.stop();
+    await world?.stop();
+  }, 120_000);
+
+  /** Runs a program in the gateway's network. */
+  const outside = (command: readonly string[], input?: Buffer) =>
+    new Promise<{ readonly code: number | null; readonly stdout: Buffer; readonly stderr: string }>(
+      (resolve) => {
+        const child = spawn('nsenter', [`--net=${namespacePath(world.namespace)}`, '--', ...command], {
+          stdio: ['pipe', 'pipe', 'pipe'],
+        });
+        const out: Buffer[] = [];
+        let stderr = '';
+        child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
+        child.stderr.on('data', (chunk: Buffer) => (stderr += chunk));
+        child.stdin.on('error', () => undefined);
+        child.stdin.end(input ?? Buffer.alloc(0));
+        child.once('close', (code) => resolve({ code, stdout: Buffer.concat(out), stderr }));
+      },
+    );
+  const gateway = (words: readonly string[], command: readonly string[] = [], input?: Buffer) => {
+    const [verb = '', ...rest] = words;
+    const place = ['--gateway', GATEWAY, '--sandbox', sandbox.sandboxId];
+    return outside(
+      [process.execPath, MAIN, verb, ...place, ...rest, ...(command.length > 0 ? ['--', ...command] : [])],
+      input,
+    );
+  };
+  const place = () => ({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
+
+  test.skipIf(why !== undefined)(
+    'runs a command with its streams and its exit code',
+    async () => {
+      const { code, stdout, stderr } = await gateway(
+        ['exec', '-e', 'A=b c', '-w', '/tmp'],
+        ['sh', '-c', 'echo "$A" "$PWD" "$OPENSHELL_SANDBOX"; cat; echo bad >&2; exit 7'],
+        Buffer.from('given\n'),
+      );
+      expect([code, stdout.toString(), stderr]).toEqual([7, 'b c /tmp 1\ngiven\n', 'bad\n']);
+    },
+    60_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'carries ten megabytes both ways, byte for byte',
+    async () => {
+      const sent = randomBytes(10 << 20);
+      const { code, stdout } = await gateway(['exec'], ['cat'], sent);
+      expect(code).toBe(0);
+      expect(stdout.equals(sent)).toBe(true);
+    },
+    120_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'ends a command that takes too long',
+    async () => {
+      const { code } = await gateway(['exec', '--timeout', '1'], ['sleep', '60']);
+      expect(code).toBe(124);
+    },
+    60_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'confines what is run like the main process',
+    async () => {
+      const { stdout } = await gateway(
+        ['exec'],
+        [
+          'sh',
+          '-c',
+          'touch /usr/evil 2>&1; kill -9 1 2>&1; grep NoNewPrivs /proc/self/status; curl -s -m 3 http://203.0.113.10',
+        ],
+      );
+      const text = stdout.toString();
+      expect(text).toMatch(/NoNewPrivs:\s+1/);
+      expect(text).toContain('closed');
+      expect(text.toLowerCase()).toMatch(/read-only|permission denied|not permitted/);
+    },
+    60_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'has a terminal',
+    async () => {
+      const { code, stdout } = await gateway(
+        ['exec', '--tty'],
+        ['sh', '-c', 'test -t 0 && stty size && tty'],
+      );
+      expect([code, stdout.toString().replaceAll('\r', '')]).toEqual([
+        0,
+        expect.stringMatching(/^24 80\n\/dev\/pts\/\d+\n$/),
+      ]);
+    },
+    60_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'leads to its ports, and never to the supervisor’s',
+    async () => {
+      const through = (port: number) =>
+        outside(
+          ['ssh', ...sshOptions(place()), '-W', `127.0.0.1:${port}`, 'sandbox'],
+          Buffer.from('ping through the session'),
+        );
+      expect((await through(7777)).stdout.toString()).toBe('ping through the session');
+      const proxy = await through(3128);
+      expect(proxy.stdout.length).toBe(0);
+      expect(proxy.code).not.toBe(0);
+    },
+    60_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'is reached by OpenSSH',
+    async () => {
+      const { code, stdout } = await outside(['ssh', ...sshOptions(place()), 'sandbox', 'echo "$0"; exit 3']);
+      expect(code).toBe(3);
+      expect(stdout.toString()).toMatch(/(ba)?sh/);
+    },
+    60_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'serves many at once, and keeps nothing of them',
+    async () => {
+      const all = await Promise.all(
+        Array.from({ length: 8 }, (_, n) => gateway(['exec'], ['sh', '-c', `sleep 0.2; echo ${n}`])),
+      );
+      expect(all.map(({ stdout }) => stdout.toString().trim()).sort()).toEqual([
+        '0',
+        '1',
+        '2',
+        '3',
+        '4',
+        '5',
+        '6',
+        '7',
+      ]);
+      await expect
+        .poll(
+          async () =>
+            (await gateway(['exec'], ['sh', '-c', 'ls /proc | grep -c "^[0-9]*$"'])).stdout.toString().trim(),
+          {
+            timeout: 30_000,
+            interval: 1_000,
+          },
+        )
+        .toMatch(/^\d{1,2}$/);
+      expect(JSON.stringify(await world.control('GET', '/logs'))).toContain('SSH:OPEN');
+    },
+    120_000,
+  );
+});
