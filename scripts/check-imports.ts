@@ -30,6 +30,7 @@ const ROOT_PARTS = [
   'denials',
   'proposals',
   'inference',
+  'main-program',
 ];
 
 /**

@@ -18,6 +18,8 @@ export interface ConfinedSessionsOptions {
   readonly environment: (tty: boolean) => ReadonlyMap<string, string>;
   /** What login shells read their files from. Runtimes set HOME for the container's user, whom the workload may not be. */
   readonly home: string | undefined;
+  /** False leaves TERM to the environment. */
+  readonly terminalName?: false;
 }
 
 const INTERNAL = 70;
@@ -113,7 +115,7 @@ const launchOf = (options: ConfinedSessionsOptions, request: SessionRequest, ter
     ...options.environment(request.terminal !== undefined),
     ...(options.home === undefined ? [] : ([['HOME', options.home]] as const)),
     ...request.variables,
-    ['TERM', terminalName],
+    ...(options.terminalName === false ? [] : ([['TERM', terminalName]] as const)),
   ]),
 });
 

@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import { type Duplex, duplexPair } from 'node:stream';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { AccessServer } from './access/access-server.ts';
+import { attachToMain, type MainProcessView } from './access/main-attachment.ts';
 import {
   type BufferEvent,
   DEFAULT_DISK_BYTES,
@@ -21,7 +22,6 @@ import { makeMissingPaths } from './confinement/missing-paths.ts';
 import { type ConfinementPlan, planConfinement } from './confinement/plan.ts';
 import { actAs, type EffectiveIds, type Privileges, unchanged } from './confinement/privileges.ts';
 import { runProbe } from './confinement/probe.ts';
-import { startConfined } from './confinement/shim.ts';
 import { confinementInput } from './confinement-input.ts';
 import { DenialReporter } from './denials/denial-reporter.ts';
 import { ConnectionSlots, openFilesLimit, slotsFor } from './egress/connection-slots.ts';
@@ -65,6 +65,7 @@ import { createInference, type Inference } from './inference.ts';
 import { type InitialPolicy, initialPolicy } from './initial-policy.ts';
 import { LastGoodConfig } from './last-good-config.ts';
 import { findLogDirectory } from './log-directory.ts';
+import { startMainProgram } from './main-program.ts';
 import { type HealthServer, startHealthServer } from './observability/health.ts';
 import { createLogging, type Logger, type Logging } from './observability/log.ts';
 import { LogFiles } from './observability/log-files.ts';
@@ -250,36 +251,33 @@ class Supervisor {
     await this.#startProxy(initial.policy, anchor);
     await warmThreads();
 
+    const program = await startMainProgram({
+      config,
+      clock: systemClock,
+      fenceFd: handover.fenceFd,
+      privileges: this.#privileges,
+      plan,
+      helperPids: this.#helperPids(anchor),
+      environment: (tty) => this.#workloadEnvironment(tty),
+    });
+    if (!program.ok) throw new Fault('confinement', `the main process cannot be started: ${program.error}`);
+    const { process: started, view, drained } = program.value;
     const main = new MainProcess({
       clock: systemClock,
       timeoutMs: config.timeoutMs,
       graceMs: this.#ending.workloadMs,
-      start: () =>
-        startConfined(
-          {
-            launcher: config.launcher,
-            fenceFd: handover.fenceFd,
-            privileges: this.#privileges,
-            helperPids: this.#helperPids(anchor),
-            limits: plan.limits,
-          },
-          plan,
-          {
-            argv: config.main.argv,
-            cwd: config.workdir,
-            environment: this.#workloadEnvironment(config.main.tty),
-          },
-        ),
+      start: () => started,
     });
     this.#main = main;
     if (this.#pendingSignal !== undefined) main.end(this.#pendingSignal);
-    const started = await main.started;
-    if (started.ok) {
-      for (const warning of started.value.warnings) this.#log.warn(warning);
-      this.#openAccess(plan, anchor);
+    const report = await main.started;
+    if (report.ok) {
+      for (const warning of report.value.warnings) this.#log.warn(warning);
+      this.#openAccess(plan, anchor, view);
       this.#mainStarted(main);
     }
     const result = await main.result;
+    await drained;
     this.#running = false;
     this.#metrics.mainProcess.set(0);
     await this.#finish(result);
@@ -306,7 +304,7 @@ class Supervisor {
     });
   }
 
-  #openAccess(plan: ConfinementPlan, anchor: Anchor | undefined): void {
+  #openAccess(plan: ConfinementPlan, anchor: Anchor | undefined, view: MainProcessView | undefined): void {
     const access = sandboxAccess({
       config: this.#config,
       clock: systemClock,
@@ -319,7 +317,7 @@ class Supervisor {
       home: this.#config.userEnvironment.get('HOME') ?? this.#config.workdir,
       logging: this.#logging,
       metrics: this.#metrics,
-      subsystems: new Map(),
+      subsystems: new Map([['openshell-main', attachToMain(() => view)]]),
     });
     this.#access = access;
     this.#undo.push(() => access.stop());

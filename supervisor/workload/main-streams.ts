@@ -1,0 +1,187 @@
+import type { Readable, Writable } from 'node:stream';
+
+export type OutputName = 'output' | 'errors';
+
+/** Somebody who watches the main process. Output comes to it in order; `lagged` and `ended` come last, and once. */
+export interface Viewer {
+  /** Settles when it has gone out. */
+  write(stream: OutputName, chunk: Buffer): Promise<void>;
+  /** It reads too slowly to be waited for. */
+  lagged(): void;
+  /** The main process has ended, and all of its output is out. */
+  ended(): void;
+}
+
+/** What a viewer may do. */
+export interface Attachment {
+  /** Whether it is the one whose input counts. */
+  readonly owner: boolean;
+  /** False when the process takes no more for now: `drained` is called when it does. Input of others is dropped. */
+  input(chunk: Buffer, drained: () => void): boolean;
+  detach(): void;
+}
+
+export interface MainStreamsOptions {
+  readonly input: Writable;
+  readonly output: Readable;
+  readonly errors: Readable | undefined;
+  /** Of the container: what the process prints goes there as well, at the pace of whoever reads it. */
+  readonly container: Readonly<Record<OutputName, Writable>>;
+}
+
+/** What is kept for whoever attaches later (contract.md, 6). */
+const REPLAY_BYTES = 1 << 20;
+/** How far a viewer may lag behind. */
+const LAG_BYTES = 1 << 20;
+const MAX_VIEWERS = 16;
+
+interface Piece {
+  readonly stream: OutputName;
+  readonly chunk: Buffer;
+}
+
+interface Watching {
+  readonly viewer: Viewer;
+  readonly queue: Piece[];
+  bytes: number;
+  writing: boolean;
+  gone: boolean;
+}
+
+/**
+ * The standard streams of the main process, which outlive every viewer: the last MiB of what it printed is replayed to who
+ * attaches, and the first of them who may write owns its input until it leaves. A viewer that does not keep up is sent away;
+ * the process is slowed down by the container's own output alone.
+ */
+export class MainStreams {
+  readonly #options: MainStreamsOptions;
+  readonly #replay: Piece[] = [];
+  #replayBytes = 0;
+  readonly #viewers = new Set<Watching>();
+  #owner: Watching | undefined;
+  #ended = false;
+  /** Settles when all output of the process is out. */
+  readonly drained: Promise<void>;
+
+  constructor(options: MainStreamsOptions) {
+    this.#options = options;
+    const { input, output, errors } = options;
+    input.on('error', () => undefined); // it has closed its input
+    const copies = [this.#copy(output, 'output')];
+    if (errors !== undefined) copies.push(this.#copy(errors, 'errors'));
+    this.drained = Promise.all(copies).then(async () => {
+      await Promise.all(Object.values(options.container).map(flushed));
+      this.#end();
+    });
+  }
+
+  /** What comes by the container's own input; its end is the process's only where `closes`. */
+  feed(source: Readable, closes: boolean): void {
+    const { input } = this.#options;
+    source.on('error', () => undefined);
+    source.pipe(input, { end: closes });
+  }
+
+  /** Undefined when enough watch already. */
+  attach(viewer: Viewer, readOnly: boolean): Attachment | undefined {
+    if (this.#viewers.size >= MAX_VIEWERS) return undefined;
+    const watching: Watching = {
+      viewer,
+      queue: [...this.#replay],
+      bytes: this.#replayBytes,
+      writing: false,
+      gone: false,
+    };
+    this.#viewers.add(watching);
+    const owner = !readOnly && this.#owner === undefined;
+    if (owner) this.#owner = watching;
+    void this.#deliver(watching);
+    return {
+      owner,
+      input: (chunk, drained) => {
+        const { input } = this.#options;
+        if (this.#owner !== watching || input.destroyed || input.writableEnded) return true;
+        if (input.write(chunk)) return true;
+        input.once('drain', drained);
+        return false;
+      },
+      detach: () => this.#leave(watching),
+    };
+  }
+
+  #leave(watching: Watching): void {
+    watching.gone = true;
+    watching.queue.length = 0;
+    this.#viewers.delete(watching);
+    if (this.#owner === watching) this.#owner = undefined;
+  }
+
+  async #copy(source: Readable, stream: OutputName): Promise<void> {
+    const sink = this.#options.container[stream];
+    sink.on('error', () => undefined); // nobody reads the container's output any more
+    try {
+      for await (const chunk of source as AsyncIterable<Buffer>) {
+        this.#tell({ stream, chunk });
+        if (!sink.destroyed && !sink.write(chunk)) await drainOf(sink);
+      }
+    } catch {
+      // a terminal that hangs up, or a pipe that broke: the end as well
+    }
+  }
+
+  #tell(piece: Piece): void {
+    this.#replay.push(piece);
+    this.#replayBytes += piece.chunk.length;
+    while (this.#replayBytes > REPLAY_BYTES) {
+      const oldest = this.#replay.shift();
+      if (oldest === undefined) break;
+      this.#replayBytes -= oldest.chunk.length;
+    }
+    for (const watching of this.#viewers) {
+      watching.queue.push(piece);
+      watching.bytes += piece.chunk.length;
+      // What is replayed at first is not its fault.
+      if (watching.bytes > LAG_BYTES + REPLAY_BYTES) {
+        this.#leave(watching);
+        watching.viewer.lagged();
+      } else void this.#deliver(watching);
+    }
+  }
+
+  async #deliver(watching: Watching): Promise<void> {
+    if (watching.writing) return;
+    watching.writing = true;
+    for (let next = watching.queue.shift(); next !== undefined; next = watching.queue.shift()) {
+      await watching.viewer.write(next.stream, next.chunk);
+      watching.bytes -= next.chunk.length;
+    }
+    watching.writing = false;
+    if (this.#ended && !watching.gone) {
+      this.#leave(watching);
+      watching.viewer.ended();
+    }
+  }
+
+  #end(): void {
+    this.#ended = true;
+    for (const watching of [...this.#viewers]) void this.#deliver(watching);
+  }
+}
+
+/** Settles when what was written has gone out, or never will. */
+const flushed = (sink: Writable): Promise<void> =>
+  new Promise((resolve) => {
+    if (sink.destroyed) resolve();
+    else sink.write('', () => resolve());
+  });
+
+const drainOf = (sink: Writable): Promise<void> =>
+  new Promise((resolve) => {
+    const done = (): void => {
+      sink.off('drain', done);
+      sink.off('close', done);
+      resolve();
+    };
+    sink.on('drain', done);
+    sink.on('close', done);
+  });
