@@ -70,7 +70,7 @@ http_access allow all
 dns_nameservers ${ADDRESS.dns}
 cache deny all
 access_log none
-cache_log /dev/null
+cache_log /run/squid-cache.log
 cache_store_log none
 pid_filename none
 netdb_filename none
@@ -83,7 +83,7 @@ server_idle_pconn_timeout 10 minutes
 const nginx = (http: string): string => `daemon off;
 master_process off;
 user root;
-pid /dev/null;
+pid /run/nginx.pid;
 error_log stderr error;
 worker_rlimit_nofile 8192;
 events { worker_connections 4096; }
@@ -150,7 +150,12 @@ export async function makePeers(directory: string, world: World) {
     command: readonly string[],
     listening: { readonly port: number; readonly exec: Network['exec'] },
   ): Promise<ChildProcess> => {
-    const mounts = `mount --rbind /dev ${rootfs}/dev && mount -t proc proc ${rootfs}/proc && mount -t tmpfs run ${rootfs}/run && mkdir ${rootfs}${MOUNTED} && mount --bind ${directory} ${rootfs}${MOUNTED} && mount --bind ${directory}/resolv.conf ${rootfs}/etc/resolv.conf`;
+    // Never the machine's own /dev: a server that removes its pid file at the end would take a device with it.
+    const devices = ['null 1 3', 'zero 1 5', 'random 1 8', 'urandom 1 9', 'tty 5 0']
+      .map((device) => device.split(' '))
+      .map(([name, major, minor]) => `mknod -m 666 ${rootfs}/dev/${name} c ${major} ${minor}`)
+      .join(' && ');
+    const mounts = `mount -t tmpfs dev ${rootfs}/dev && ${devices} && mount -t proc proc ${rootfs}/proc && mount -t tmpfs run ${rootfs}/run && mkdir ${rootfs}${MOUNTED} && mount --bind ${directory} ${rootfs}${MOUNTED} && mount --bind ${directory}/resolv.conf ${rootfs}/etc/resolv.conf`;
     // Each becomes the next one, so that the peer is our child, and the mounts go with it.
     const child = spawn(
       'nsenter',

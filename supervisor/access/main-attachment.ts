@@ -40,7 +40,10 @@ export const attachToMain =
     };
     const view = main();
     if (view === undefined)
-      return refuse('the main process cannot be attached to: the container has a terminal of its own', BUSY);
+      return refuse(
+        'the main process cannot be attached to: it has no terminal of its own (tty of its specification)',
+        BUSY,
+      );
     const attachment = view.attach(
       {
         write: (stream, chunk) => output.write(stream, chunk),

@@ -1,0 +1,157 @@
+import { PassThrough, Writable } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import { MainStreams, type OutputName, type Viewer } from '../../supervisor/workload/main-streams.ts';
+
+function streams() {
+  const input = new PassThrough();
+  const output = new PassThrough();
+  const errors = new PassThrough();
+  const printed = { output: '', errors: '' };
+  const sink = (name: OutputName) =>
+    new Writable({
+      write(chunk, _encoding, done) {
+        printed[name] += chunk;
+        done();
+      },
+    });
+  const made = new MainStreams({
+    input,
+    output,
+    errors,
+    container: { output: sink('output'), errors: sink('errors') },
+  });
+  return { made, input, output, errors, printed };
+}
+
+/** A viewer that keeps what it is told; `slow` never takes a second piece. */
+function viewer(slow = false) {
+  const seen = { output: '', errors: '', lagged: 0, ended: 0 };
+  let writes = 0;
+  const made: Viewer = {
+    write: (stream, chunk) => {
+      seen[stream] += chunk;
+      writes += 1;
+      return slow && writes > 1 ? new Promise(() => undefined) : Promise.resolve();
+    },
+    lagged: () => {
+      seen.lagged += 1;
+    },
+    ended: () => {
+      seen.ended += 1;
+    },
+  };
+  return { seen, made };
+}
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+describe('the streams of the main process', () => {
+  test('go to the container, and to who watches; who comes later gets what was before', async () => {
+    const { made, output, errors, printed } = streams();
+    const early = viewer();
+    made.attach(early.made, true);
+    output.write('one ');
+    errors.write('bad ');
+    await turn();
+    const late = viewer();
+    made.attach(late.made, true);
+    output.write('two');
+    await turn();
+    expect(printed).toEqual({ output: 'one two', errors: 'bad ' });
+    expect(early.seen).toMatchObject({ output: 'one two', errors: 'bad ' });
+    expect(late.seen).toMatchObject({ output: 'one two', errors: 'bad ' });
+  });
+
+  test('are replayed up to a mebibyte', async () => {
+    const { made, output } = streams();
+    for (let n = 0; n < 40; n += 1) {
+      output.write(Buffer.alloc(64 << 10, `${n % 10}`));
+      await turn();
+    }
+    const late = viewer();
+    made.attach(late.made, true);
+    await turn();
+    expect(late.seen.output.length).toBe(1 << 20);
+    expect(late.seen.output.endsWith('9')).toBe(true);
+  });
+
+  test('send away who does not keep up, and wait for nobody', async () => {
+    const { made, output, printed } = streams();
+    const slow = viewer(true);
+    made.attach(slow.made, true);
+    for (let n = 0; n < 64; n += 1) {
+      output.write(Buffer.alloc(64 << 10, 'x'));
+      await turn();
+    }
+    expect(slow.seen.lagged).toBe(1);
+    expect(printed.output.length).toBe(64 * (64 << 10));
+  });
+
+  test('have one owner of the input at a time, who is the first that may write', async () => {
+    const { made, input } = streams();
+    let typed = '';
+    input.on('data', (chunk) => (typed += chunk));
+    const watcher = made.attach(viewer().made, true);
+    const first = made.attach(viewer().made, false);
+    const second = made.attach(viewer().made, false);
+    expect([watcher?.owner, first?.owner, second?.owner]).toEqual([false, true, false]);
+    const nothing = (): void => undefined;
+    watcher?.input(Buffer.from('w'), nothing);
+    first?.input(Buffer.from('1'), nothing);
+    second?.input(Buffer.from('2'), nothing);
+    await turn();
+    expect(typed).toBe('1');
+    first?.detach();
+    expect(made.attach(viewer().made, false)?.owner).toBe(true);
+    expect(input.writableEnded).toBe(false);
+  });
+
+  test('tell when the process takes no more input', async () => {
+    const { made, input } = streams();
+    const attachment = made.attach(viewer().made, false);
+    let drained = false;
+    let room = true;
+    const onDrained = (): void => {
+      drained = true;
+    };
+    for (let n = 0; n < 100 && room; n += 1)
+      room = attachment?.input(Buffer.alloc(16 << 10), onDrained) ?? true;
+    expect(room).toBe(false);
+    input.resume();
+    await expect.poll(() => drained).toBe(true);
+  });
+
+  test('end when all of the output is out, for each viewer once', async () => {
+    const { made, output, errors } = streams();
+    const quick = viewer();
+    made.attach(quick.made, true);
+    output.end('last');
+    errors.end();
+    await made.drained;
+    await turn();
+    expect(quick.seen).toMatchObject({ output: 'last', ended: 1 });
+    const late = viewer();
+    made.attach(late.made, true);
+    await turn();
+    expect(late.seen).toMatchObject({ output: 'last', ended: 1 });
+  });
+
+  test('take at most sixteen viewers', () => {
+    const { made } = streams();
+    const all = Array.from({ length: 17 }, () => made.attach(viewer().made, true));
+    expect(all.filter((one) => one !== undefined)).toHaveLength(16);
+  });
+
+  test('take what comes by the container’s own input, and its end where that counts', async () => {
+    for (const closes of [true, false]) {
+      const { made, input } = streams();
+      let typed = '';
+      input.on('data', (chunk) => (typed += chunk));
+      const source = new PassThrough();
+      made.feed(source, closes);
+      source.end('given');
+      await turn();
+      await turn();
+      expect([typed, input.writableEnded]).toEqual(['given', closes]);
+    }
+  });
+});
