@@ -6,6 +6,7 @@ import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type ConfinedSessionsOptions, confinedSessions, connectInside } from './confined-sessions.ts';
 import type { Anchor } from './confinement/anchor.ts';
+import { METADATA_PORT } from './egress/metadata/google-metadata.ts';
 import type { Logging } from './observability/log.ts';
 import type { Metrics } from './observability/metrics.ts';
 import { containerExitCode } from './workload/main-process.ts';
@@ -71,7 +72,9 @@ export function sandboxAccess(options: SandboxAccessOptions): AccessServer {
     shell: () => (existsSync('/bin/bash') ? '/bin/bash' : '/bin/sh'),
     connect: connectInside(anchor),
     reservedPorts: new Set(
-      [config.proxyPort, config.socksPort.port, DNS_PORT, ...inside].filter((port) => port !== undefined),
+      [config.proxyPort, config.socksPort.port, DNS_PORT, METADATA_PORT, ...inside].filter(
+        (port) => port !== undefined,
+      ),
     ),
     subsystems: options.subsystems,
     observe(event) {

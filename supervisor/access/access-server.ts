@@ -56,7 +56,7 @@ export class AccessServer {
   readonly #unread = new UnreadBound();
   #forwards = 0;
   #stopped = false;
-  #ready: Promise<{ readonly ssh2: typeof import('ssh2'); readonly hostKey: string }> | undefined;
+  #ready: Promise<{ readonly ssh2: Ssh2; readonly hostKey: string }> | undefined;
 
   constructor(options: AccessServerOptions) {
     this.#options = options;
@@ -91,13 +91,15 @@ export class AccessServer {
       this.#connections.delete(stream);
     });
     this.#ready ??= load();
-    this.#ready.then(
-      ({ ssh2, hostKey }) => {
+    this.#ready
+      .then(({ ssh2, hostKey }) => {
         if (stream.destroyed) return;
         new Client(this.#options, stream, this.#unread, this.#takeForward).serve(ssh2, hostKey, loggedIn);
-      },
-      () => stream.destroy(),
-    );
+      })
+      .catch((error: unknown) => {
+        this.#options.observe({ kind: 'refused', reason: `the SSH server does not work: ${String(error)}` });
+        stream.destroy();
+      });
   }
 
   /** Ends all clients, and with them their processes. */
@@ -115,11 +117,11 @@ export class AccessServer {
   };
 }
 
-async function load(): Promise<{ readonly ssh2: typeof import('ssh2'); readonly hostKey: string }> {
-  const loaded = await import('ssh2');
-  const ssh2 = 'default' in loaded ? (loaded.default as typeof import('ssh2')) : loaded;
-  const handlers = await import('ssh2/lib/protocol/handlers.js');
-  readModesFirst(handlers.default);
+type Ssh2 = Awaited<typeof import('./ssh-library.ts')>['ssh2'];
+
+async function load(): Promise<{ readonly ssh2: Ssh2; readonly hostKey: string }> {
+  const { ssh2, handlers } = await import('./ssh-library.ts');
+  readModesFirst(handlers);
   return { ssh2, hostKey: ssh2.utils.generateKeyPairSync('ed25519').private };
 }
 
@@ -149,7 +151,7 @@ class Client {
     this.#takeForward = takeForward;
   }
 
-  serve(ssh2: typeof import('ssh2'), hostKey: string, loggedIn: () => void): void {
+  serve(ssh2: Ssh2, hostKey: string, loggedIn: () => void): void {
     const stream = this.#stream;
     const server = new ssh2.Server(
       { hostKeys: [hostKey], ident: 'openshell', algorithms: ALGORITHMS },

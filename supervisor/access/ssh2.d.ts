@@ -81,6 +81,13 @@ declare module 'ssh2' {
   export const utils: {
     generateKeyPairSync(type: 'ed25519'): { readonly private: string; readonly public: string };
   };
+
+  export interface Everything {
+    readonly Server: typeof Server;
+    readonly utils: typeof utils;
+  }
+  const all: Everything;
+  export default all;
 }
 
 declare module 'ssh2/lib/protocol/handlers.js' {

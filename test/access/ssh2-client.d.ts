@@ -39,4 +39,8 @@ declare module 'ssh2' {
     forwardIn(address: string, port: number, callback: Callback<number>): this;
     end(): this;
   }
+
+  export interface Everything {
+    readonly Client: typeof Client;
+  }
 }

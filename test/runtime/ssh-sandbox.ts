@@ -74,7 +74,14 @@ export async function startSshSandbox(options: Partial<SandboxOptions>): Promise
   }
   const commandOf = (flags: readonly string[], command: readonly string[]): readonly string[] => [
     ...['ip', 'netns', 'exec', near, 'ssh', ...flags], // of an option given twice the first one counts
-    ...['-F', 'none', '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null'],
+    ...[
+      '-F',
+      'none',
+      '-o',
+      'StrictHostKeyChecking=no',
+      '-o',
+      `UserKnownHostsFile=${join(directory, 'known-hosts')}`,
+    ],
     ...['-o', 'LogLevel=ERROR', '-o', 'BatchMode=yes', '-o', 'IdentityAgent=none', '-p', '2222'],
     ...[`sandbox@${FAR}`, ...command],
   ];
