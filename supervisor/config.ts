@@ -311,10 +311,6 @@ function readTokenSource(env: Environment): ConfiguredToken {
   return kubernetes ? { kind: 'kubernetes', path: kubernetes } : { kind: 'none' };
 }
 
-/**
- * The image's ENV reaches us too, so a policy file named by a variable counts only without a gateway:
- * otherwise a hostile image would replace the gateway's policy. A flag comes from the pod's author.
- */
 /** An image's ENV must not send prompts where the gateway does not. */
 function readInferenceRoutes(
   get: Get,
@@ -332,6 +328,10 @@ function readInferenceRoutes(
   return undefined;
 }
 
+/**
+ * The image's ENV reaches us too, so a policy file named by a variable counts only without a gateway:
+ * otherwise a hostile image would replace the gateway's policy. A flag comes from the pod's author.
+ */
 function readPolicySource(
   get: Get,
   values: Values,

@@ -33,7 +33,7 @@ export interface InferenceOptions {
   readonly limiter: RepeatLimiter;
   /** Reads the file of routes, which holds keys. */
   readonly readSecret: (path: string) => string;
-  /** Variables of the pod's author, for `api_key_env`. */
+  /** The container's variables, for `api_key_env`. */
   readonly variable: (name: string) => string | undefined;
 }
 

@@ -70,7 +70,7 @@ http_access allow all
 dns_nameservers ${ADDRESS.dns}
 cache deny all
 access_log none
-cache_log /run/squid-cache.log
+cache_log /dev/null
 cache_store_log none
 pid_filename none
 netdb_filename none
@@ -155,7 +155,7 @@ export async function makePeers(directory: string, world: World) {
       .map((device) => device.split(' '))
       .map(([name, major, minor]) => `mknod -m 666 ${rootfs}/dev/${name} c ${major} ${minor}`)
       .join(' && ');
-    const mounts = `mount -t tmpfs dev ${rootfs}/dev && ${devices} && mount -t proc proc ${rootfs}/proc && mount -t tmpfs run ${rootfs}/run && mkdir ${rootfs}${MOUNTED} && mount --bind ${directory} ${rootfs}${MOUNTED} && mount --bind ${directory}/resolv.conf ${rootfs}/etc/resolv.conf`;
+    const mounts = `mount -t tmpfs dev ${rootfs}/dev && mkdir -m 1777 ${rootfs}/dev/shm && ${devices} && mount -t proc proc ${rootfs}/proc && mount -t tmpfs run ${rootfs}/run && mkdir ${rootfs}${MOUNTED} && mount --bind ${directory} ${rootfs}${MOUNTED} && mount --bind ${directory}/resolv.conf ${rootfs}/etc/resolv.conf`;
     // Each becomes the next one, so that the peer is our child, and the mounts go with it.
     const child = spawn(
       'nsenter',

@@ -210,3 +210,64 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
     120_000,
   );
 });
+
+const noRunc = missing('runc');
+describe.skipIf(noRunc !== undefined)('a main process with a terminal', () => {
+  test('is attached to, replays what it printed, takes what is typed, and tells its exit code', async () => {
+    await ensureBuilt();
+    const world = await startWorld();
+    await world.control('POST', '/policy', POLICY);
+    const sandbox = await startSandbox({
+      gateway: world.gatewayUrl,
+      network: await world.network(),
+      env: {
+        OPENSHELL_MAIN_PROCESS_SPEC: JSON.stringify({
+          version: 1,
+          command: [
+            '/bin/sh',
+            '-c',
+            'test -t 0 && echo on a terminal; read line; echo "heard $line"; exit 9',
+          ],
+          tty: true,
+        }),
+      },
+      command: [],
+    });
+    try {
+      const ready = (): void => {
+        expect(sandbox.printed().stdout).toContain('on a terminal');
+        expect(world.gatewayOutput()).toContain('established');
+      };
+      await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
+      const place = { gateway: GATEWAY, sandbox: sandbox.sandboxId };
+      const child = spawn(
+        'nsenter',
+        [
+          `--net=${namespacePath(world.namespace)}`,
+          '--',
+          'ssh',
+          ...sshOptions(place),
+          '-T',
+          '-s',
+          'sandbox',
+          'openshell-main',
+        ],
+        { stdio: ['pipe', 'pipe', 'pipe'] },
+      );
+      let seen = '';
+      child.stdout.on('data', (chunk) => {
+        seen += chunk;
+      });
+      await vi.waitFor(() => expect(seen).toContain('on a terminal'), { timeout: 20_000, interval: 50 });
+      child.stdin.write('hello\n');
+      const code = await new Promise((resolve) => child.once('close', resolve));
+      expect(seen).toContain('heard hello');
+      expect(code).toBe(9);
+      expect((await sandbox.ended).code).toBe(9);
+      expect(sandbox.printed().stdout).toContain('heard hello');
+    } finally {
+      await sandbox.stop();
+      await world.stop();
+    }
+  }, 180_000);
+});

@@ -18,6 +18,10 @@ export interface BackendsOptions {
   readonly hostGateways: ReadonlyMap<string, string>;
 }
 
+/** When the idle connections to a provider that is none any more are closed; a call may take an hour. */
+const FORGOTTEN_MS = 3_600_000;
+/** Where clouds tell a machine who it is, beside the link-local address that all of them have. */
+const METADATA: ReadonlySet<string> = new Set(['100.100.100.200', 'fd00:ec2::254', 'fd20:ce::254']);
 /** Connections to one provider; the next calls wait for one of them. */
 const MAX_CONNECTIONS = 64;
 
@@ -44,14 +48,16 @@ export class Backends {
   /** Forgets every provider but these; their calls go on to their end. */
   keep(bases: readonly URL[]): void {
     const origins = new Set(bases.map(({ origin }) => origin));
-    for (const origin of this.#open.keys()) if (!origins.has(origin)) this.#open.delete(origin);
+    for (const [origin, opening] of this.#open) {
+      if (origins.has(origin)) continue;
+      this.#open.delete(origin);
+      // Long after its last call.
+      setTimeout(() => void closed(opening), FORGOTTEN_MS).unref();
+    }
   }
 
   close(): void {
-    for (const opening of this.#open.values())
-      void opening.then((opened) => {
-        if (opened.ok) opened.value.close();
-      });
+    for (const opening of this.#open.values()) void closed(opening);
     this.#open.clear();
   }
 
@@ -75,8 +81,13 @@ export class Backends {
   #mayDial(host: string, address: string): boolean {
     if (this.#options.hostGateways.get(host) === address) return true;
     const ip = parseIp(address);
-    if (ip === undefined) return false;
+    if (ip === undefined || METADATA.has(address.toLowerCase())) return false;
     // Loopback only where the operator has written it.
     return classifyAddress(ip) !== 'blocked' || /^(localhost|127(\.\d{1,3}){3}|::1)$/.test(host);
   }
+}
+
+async function closed(opening: Promise<Result<Upstream, string>>): Promise<void> {
+  const opened = await opening;
+  if (opened.ok) opened.value.close();
 }

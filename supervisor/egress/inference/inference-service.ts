@@ -123,9 +123,18 @@ export class InferenceService implements LocalService {
     const reserved = framing.kind === 'length' ? framing.bytes : MAX_BODY_BYTES;
     if (reserved > MAX_BODY_BYTES) return tooLarge;
     if (!bodies.take(reserved)) return err(refusal(503, 'too many requests are being read; try again'));
-    client.onClose(() => bodies.give(reserved));
+    let held = reserved;
+    client.onClose(() => {
+      bodies.give(held);
+      held = 0;
+    });
     client.sayContinue();
     const read = await readWhole(client.body, MAX_BODY_BYTES);
+    // Its answer may stream for long, and only what came is held. After a close all is given back already.
+    if (Buffer.isBuffer(read) && held > 0) {
+      bodies.give(held - read.length);
+      held = read.length;
+    }
     if (read === 'aborted') return 'aborted';
     return read === 'too-large' ? tooLarge : ok(read);
   }

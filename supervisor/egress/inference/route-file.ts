@@ -63,6 +63,8 @@ export function readRouteFile(
       requestPathOverride: given.request_path_override,
     });
     if (!route.ok) return err(`routes.${index}: ${route.error}`);
+    // The supervisor's own route is never offered to the workload (contract.md, 9).
+    if (given.name === 'sandbox-system') continue;
     routes.push(route.value);
   }
   return ok(routes);

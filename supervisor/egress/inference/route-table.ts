@@ -51,7 +51,9 @@ export class RouteTable {
     const { clock, random, fetch } = this.#options;
     if (fetch === undefined || this.#stopped) return;
     try {
-      this.#take(await fetch());
+      const bundle = await fetch();
+      this.#told = '';
+      this.#take(bundle);
       this.#retryMs = REFRESH_MS;
     } catch (error) {
       this.#tell(`the routes cannot be fetched: ${error instanceof Error ? error.message : String(error)}`);

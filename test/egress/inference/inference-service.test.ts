@@ -287,6 +287,25 @@ describe('inference.local', () => {
     expect((await ask(post(CHAT, '{}', closing))).text).toMatch(/^HTTP\/1.1 200 /);
   });
 
+  test('holds no more of the bound than a chunked body takes, while its answer streams', async () => {
+    const { client, ask, post } = await start(
+      (_, response, body) => {
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        if (body.includes('"last"')) response.end('data: end\n\n');
+        else response.write('data: 1\n\n');
+      },
+      { service: { bodies: new BodyBudget(11 << 20) } },
+    );
+    const streaming = await client();
+    const first = new Promise((resolve) => streaming.once('data', resolve));
+    streaming.write(
+      `POST ${CHAT} HTTP/1.1\r\nHost: inference.local\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`,
+    );
+    expect(String(await first)).toMatch(/^HTTP\/1.1 200 /);
+    const large = `{"last":"${'a'.repeat(2 << 20)}"}`;
+    expect((await ask(post(CHAT, large, closing))).text).toMatch(/^HTTP\/1.1 200 /);
+  });
+
   test('tells a refused key from other answers, which it passes on', async () => {
     let status = 401;
     const { ask, post } = await start((_, response) =>
@@ -324,19 +343,24 @@ describe('inference.local', () => {
     expect(events[0]?.fault).toContain('TLS with llm.test');
   });
 
-  test.each(['169.254.169.254', '0.0.0.0', '::ffff:169.254.169.254', 'fe80::1', '127.0.0.1'])(
-    'does not take %s for a provider’s address',
-    async (address) => {
-      const backends = new Backends({
-        resolve: async () => ok([address]),
-        trust: upstreamTrust(undefined),
-        upstreamProxy: undefined,
-        hostGateways: new Map(),
-      });
-      const opened = await backends.to(new URL('https://llm.test'));
-      expect(opened.ok ? '' : opened.error).toContain('which no provider has');
-    },
-  );
+  test.each([
+    '169.254.169.254',
+    '0.0.0.0',
+    '::ffff:169.254.169.254',
+    'fe80::1',
+    '127.0.0.1',
+    '100.100.100.200',
+    'fd00:ec2::254',
+  ])('does not take %s for a provider’s address', async (address) => {
+    const backends = new Backends({
+      resolve: async () => ok([address]),
+      trust: upstreamTrust(undefined),
+      upstreamProxy: undefined,
+      hostGateways: new Map(),
+    });
+    const opened = await backends.to(new URL('https://llm.test'));
+    expect(opened.ok ? '' : opened.error).toContain('which no provider has');
+  });
 
   test('answers over HTTP/2 too, and only over TLS', async () => {
     const { proxy, events } = await start((_, response) => response.end('{"id":2}'));

@@ -134,3 +134,11 @@ test.each([
   expect(read.ok ? '' : read.error).toContain(place);
   expect(read.ok ? '' : read.error).not.toContain('sk-canary');
 });
+
+test('offers the workload no route of a file that is the supervisor’s own', () => {
+  const own = `routes:
+  - {name: sandbox-system, endpoint: "https://llm.test/v1", model: m, protocols: [openai_completions], api_key: k}
+`;
+  const read = readRouteFile(own, () => undefined);
+  expect(read.ok && read.value).toEqual([]);
+});
