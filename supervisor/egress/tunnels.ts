@@ -17,6 +17,7 @@ import { handleUpgrade } from './http/upgrade.ts';
 import { openUpstream, type Upstream } from './http/upstream.ts';
 import type { Middlewares } from './middleware/middlewares.ts';
 import type { Granted } from './pipeline.ts';
+import { MessageAssembly } from './protocols/message-assembly.ts';
 import { abortRelay, relay } from './relay.ts';
 import { answerText } from './responses.ts';
 import type { CertificateAuthority } from './tls/certificate-authority.ts';
@@ -44,6 +45,8 @@ export interface TunnelOptions {
   readonly proposals?: () => ProposalGuide | undefined;
   /** What requests pass on the way out. */
   readonly middlewares: Middlewares;
+  /** Bounds of unfinished WebSocket messages. */
+  readonly assembly?: MessageAssembly;
   /** A tunnel without a byte either way for so long is closed; one hour by default. */
   readonly idleMs?: number;
 }
@@ -66,10 +69,12 @@ export class Tunnels {
   readonly #options: TunnelOptions;
   readonly #open = new Set<Open>();
   readonly #bodies = new BodyBudget(BODY_BYTES);
+  readonly #assembly: MessageAssembly;
   readonly #server = createInspectingServer();
 
   constructor(options: TunnelOptions) {
     this.#options = options;
+    this.#assembly = options.assembly ?? new MessageAssembly();
   }
 
   /** Whether the requests of such a connection are looked at. */
@@ -268,6 +273,7 @@ export class Tunnels {
       observeMiddleware: (evaluation) =>
         observe({ kind: 'middleware', intent, identity, policy: grant.policy, evaluation }),
       bodies: this.#bodies,
+      assembly: this.#assembly,
     };
   }
 

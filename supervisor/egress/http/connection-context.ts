@@ -4,6 +4,7 @@ import type { CredentialStore } from '../credentials/credential-store.ts';
 import type { TokenGrants } from '../credentials/token-grants.ts';
 import type { Evaluation } from '../middleware/evaluation.ts';
 import type { Middlewares } from '../middleware/middlewares.ts';
+import type { MessageAssembly } from '../protocols/message-assembly.ts';
 import type { Field } from './fields.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -54,6 +55,7 @@ export interface ConnectionContext {
   readonly middlewares: Middlewares;
   readonly observeMiddleware: (evaluation: Evaluation) => void;
   readonly bodies: BodyBudget;
+  readonly assembly: MessageAssembly;
   /** What whoever is denied is told of proposals, while they may be made. */
   readonly proposals?: () => ProposalGuide | undefined;
   /** Undefined where the gateway has none to give. */

@@ -128,5 +128,12 @@ export function relayJudged({ client, upstream, deflate, context, target, sessio
     if (denial !== undefined) return denial;
     return session === undefined ? withCredentials(data) : byMiddlewares(data, session);
   };
-  relayMessages({ client, upstream, deflate, judge, onEnd: (end) => session?.end(END_OF[end]) });
+  relayMessages({
+    client,
+    upstream,
+    deflate,
+    assembly: context.assembly,
+    judge,
+    onEnd: (end) => session?.end(END_OF[end]),
+  });
 }

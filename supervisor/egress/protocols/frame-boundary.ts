@@ -9,6 +9,26 @@ export class FrameBoundary {
   #payloadLeft = 0;
   /** A close frame has begun: nothing may follow it. */
   #closed = false;
+  #fragmented = false;
+  #messageBytes = 0;
+  /** Of the frame whose payload is being read: whether it belongs to a message, and ends it. */
+  #data = false;
+  #final = false;
+
+  /** Whether a message has begun that more frames belong to. */
+  get fragmented(): boolean {
+    return this.#fragmented;
+  }
+
+  /** Payload of the message that is under way, in bytes; 0 when none is. */
+  get messageBytes(): number {
+    return this.#messageBytes;
+  }
+
+  /** Whether a message, or the frame of one, has begun and is not whole. */
+  get unfinished(): boolean {
+    return this.#fragmented || this.#payloadLeft > 0 || this.#read > 0;
+  }
 
   /** Whether the stream stands between two frames, and no close has been sent. */
   get between(): boolean {
@@ -22,15 +42,27 @@ export class FrameBoundary {
         const skipped = Math.min(this.#payloadLeft, chunk.length - at);
         this.#payloadLeft -= skipped;
         at += skipped;
+        if (this.#data) this.#messageBytes += skipped;
+        if (this.#payloadLeft === 0) this.#endFrame();
         continue;
       }
       this.#header[this.#read++] = chunk[at++] ?? 0;
       const length = this.#payloadLength();
       if (length === undefined) continue;
       if (((this.#header[0] ?? 0) & 0x0f) === 8) this.#closed = true;
+      const opcode = (this.#header[0] ?? 0) & 0x0f;
+      this.#data = opcode < 8;
+      this.#final = ((this.#header[0] ?? 0) & 0x80) !== 0;
       this.#payloadLeft = length;
       this.#read = 0;
+      if (length === 0) this.#endFrame();
     }
+  }
+
+  #endFrame(): void {
+    if (!this.#data) return;
+    this.#fragmented = !this.#final;
+    if (this.#final) this.#messageBytes = 0;
   }
 
   /** Once the header is whole. */

@@ -4,6 +4,7 @@ import { type PerMessageDeflate, Receiver, Sender } from 'ws';
 import { tieEnds } from './endings.ts';
 import { FrameBoundary } from './frame-boundary.ts';
 import { InOrder } from './in-order.ts';
+import { AssemblyWatch, type MessageAssembly } from './message-assembly.ts';
 import type { Deflate } from './websocket-handshake.ts';
 
 /** Close codes (RFC 6455, 7.4.1; 1012 and 1013 from the IANA registry). */
@@ -26,6 +27,8 @@ const CLOSE_MS = 2_000;
 const MAX_REASON_BYTES = 123;
 /** What is given to the reader at a time: compressed 1000 to 1, it is one message of the largest size. */
 const SLICE_BYTES = 16 << 10;
+/** What each connection may hold of an unfinished message without a slot. */
+const FREE_BYTES = 64 << 10;
 /** Past so much on its way to the server nothing more is read from the client. */
 const MAX_HELD_BYTES = 1 << 20;
 
@@ -38,6 +41,8 @@ export interface MessageRelay {
   readonly client: Duplex;
   readonly upstream: Duplex;
   readonly deflate: Deflate | undefined;
+  /** Shared by all that hold unfinished messages. */
+  readonly assembly: MessageAssembly;
   /** Judges a message, in the order in which they come, one at a time; nothing more is read while it takes its time. */
   readonly judge: (data: Buffer, isText: boolean) => MessageVerdict | Promise<MessageVerdict>;
   /** Called when it ends in another way than by a verdict; more than once when one way leads to another. */
@@ -51,7 +56,7 @@ export type RelayEnd = 'closed' | 'gone' | 'malformed';
  * Relays a WebSocket: each message of the client is taken apart, judged and framed anew; what the server sends passes
  * as it is. A refusal closes both sides with its code.
  */
-export function relayMessages({ client, upstream, deflate, judge, onEnd }: MessageRelay): void {
+export function relayMessages({ client, upstream, deflate, assembly, judge, onEnd }: MessageRelay): void {
   const boundary = new FrameBoundary();
   const extensions = (end: PerMessageDeflate | undefined): Record<string, PerMessageDeflate> =>
     end === undefined ? {} : { 'permessage-deflate': end };
@@ -132,11 +137,48 @@ export function relayMessages({ client, upstream, deflate, judge, onEnd }: Messa
   upstream.pipe(client);
   tieEnds(client, upstream);
 
+  const incoming = new FrameBoundary();
+  const watch = new AssemblyWatch(assembly, (reason) => {
+    onEnd('malformed');
+    refuse(CLOSE.policy, reason);
+  });
+  let release: (() => void) | undefined;
+  const settled = (): void => {
+    watch.finished();
+    release?.();
+    release = undefined;
+  };
+  client.once('close', settled);
+  /** Holds a slot while a message is large and unfinished; false when there is none to be had. */
+  const admitted = async (slice: Buffer): Promise<boolean> => {
+    incoming.push(slice);
+    if (!incoming.unfinished) {
+      settled();
+      return true;
+    }
+    watch.unfinished();
+    // A fragment may have been compressed a thousand times.
+    const large = incoming.messageBytes > FREE_BYTES || (deflate !== undefined && incoming.fragmented);
+    if (!large || release !== undefined) return true;
+    const slot = await assembly.take();
+    if (slot === undefined || ended || client.destroyed) {
+      slot?.();
+      return ended || client.destroyed;
+    }
+    release = slot;
+    return true;
+  };
+
   /** Never reads faster than the server takes; what comes behind the end is dropped, so that the client's own is seen. */
   const feed = async (): Promise<void> => {
     for await (const chunk of client.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>)
       for (let at = 0; at < chunk.length && !ended; at += SLICE_BYTES) {
-        await new Promise((resolve) => receiver.write(chunk.subarray(at, at + SLICE_BYTES), resolve));
+        const slice = chunk.subarray(at, at + SLICE_BYTES);
+        if (!(await admitted(slice))) {
+          refuse(CLOSE.busy, 'too many messages are being put together; try again');
+          break;
+        }
+        await new Promise((resolve) => receiver.write(slice, resolve));
         await order.idle();
         await held.below(MAX_HELD_BYTES);
       }
@@ -146,6 +188,7 @@ export function relayMessages({ client, upstream, deflate, judge, onEnd }: Messa
   };
   feed()
     .catch(() => undefined) // the client broke off, and its 'close' says so
+    .then(settled)
     .then(() => deflate?.reader.cleanup())
     .catch(() => undefined);
   if (deflate !== undefined)
