@@ -1,15 +1,8 @@
 import type { CallerIdentity } from '../../policy/intent.ts';
 import { err, ok, type Result } from '../../result.ts';
 import { ExecutableHashes } from './executable-hash.ts';
-import {
-  holdsSocket,
-  listProcesses,
-  type ProcessFacts,
-  readAncestors,
-  readCommandLine,
-  readProcess,
-  realUser,
-} from './process-table.ts';
+import { readAncestors, readCommandLine, readProcess } from './process-table.ts';
+import { SocketOwners } from './socket-owners.ts';
 import { type Connection, clientInode } from './socket-table.ts';
 
 export interface CallerOptions {
@@ -25,11 +18,6 @@ export interface CallerOptions {
   readonly workloadUid?: number;
 }
 
-/** Who holds a socket, or why that cannot be told. */
-type Owners =
-  | { readonly kind: 'found'; readonly owners: readonly ProcessFacts[] }
-  | { readonly kind: 'hidden'; readonly reason: string };
-
 /** A session is hidden for less than a millisecond between fork(2) and execve(2). */
 const RETRIES = 4;
 const RETRY_MS = 3;
@@ -38,9 +26,11 @@ const RETRY_MS = 3;
 export class CallerIdentification {
   readonly #options: CallerOptions;
   readonly #hashes = new ExecutableHashes();
+  readonly #owners: SocketOwners;
 
   constructor(options: CallerOptions) {
     this.#options = options;
+    this.#owners = new SocketOwners(options);
   }
 
   /**
@@ -53,11 +43,11 @@ export class CallerIdentification {
     // The tables of the workload's network namespace, which need not be that of this thread.
     const inode = (await findSocket?.(connection)) ?? clientInode(`${proc}/${mainPid}`, connection);
     if (inode === undefined) return err('the socket of the caller is not in the TCP tables');
-    let found = this.#owners(inode);
+    let found = await this.#owners.find(inode);
     // A session that is just being started hides itself for a moment; so look again before denying.
     for (let tries = 0; found.kind === 'hidden' && tries < RETRIES; tries++) {
       await this.#options.pause(RETRY_MS);
-      found = this.#owners(inode);
+      found = await this.#owners.find(inode);
     }
     if (found.kind !== 'found') return err(found.reason);
     const { owners } = found;
@@ -82,34 +72,6 @@ export class CallerIdentification {
         return err('the caller ended or changed while it was being identified');
     }
     return identity === undefined ? err('the caller is unknown') : ok(identity);
-  }
-
-  /** Who runs as another user was not started by the workload, which cannot change its own. */
-  #isOurs(pid: number): boolean {
-    const { proc, workloadUid } = this.#options;
-    return workloadUid !== undefined && realUser(proc, pid) === 0 && workloadUid !== 0;
-  }
-
-  /** One pass over all processes: one that hides its descriptors may share the socket, so it denies. */
-  #owners(inode: number): Owners {
-    const { proc, excluded } = this.#options;
-    const owners: ProcessFacts[] = [];
-    for (const pid of listProcesses(proc)) {
-      if (excluded.has(pid)) continue;
-      const holding = holdsSocket(proc, pid, inode);
-      if (holding === 'not') continue;
-      if (holding === 'unreadable' && this.#isOurs(pid)) continue;
-      if (holding === 'unreadable')
-        return {
-          kind: 'hidden',
-          reason: `process ${pid} hides its descriptors and may share the socket of the caller`,
-        };
-      const facts = readProcess(proc, pid);
-      if (facts === undefined)
-        return { kind: 'hidden', reason: `process ${pid} holds the socket, but what it runs cannot be read` };
-      owners.push(facts);
-    }
-    return { kind: 'found', owners };
   }
 }
 

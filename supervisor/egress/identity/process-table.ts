@@ -83,21 +83,26 @@ export function listProcesses(proc: string): readonly number[] {
     .sort((a, b) => b - a);
 }
 
-/** What the descriptors of a process say about a socket. */
-export type Holding = 'holds' | 'not' | 'unreadable';
+/** What the descriptors of a process say about sockets that are asked for. */
+export interface HeldSockets {
+  /** Inodes of those that it has open. */
+  readonly held: ReadonlySet<number>;
+  /** Whether it may have others of them: it is there, may have descriptors and hides some. */
+  readonly hidden: boolean;
+}
 
 /**
- * Whether a process has the socket open. Threads made without CLONE_FILES have descriptors of their own, so
- * those of every thread are read. `unreadable` only when the process is there, may have descriptors and hides
- * them: not when it has ended, is a zombie or belongs to the kernel.
+ * Which of the sockets a process has open; `wanted` leads from what a descriptor's link says to the inode. Threads made
+ * without CLONE_FILES have descriptors of their own, so those of every thread are read, until all are found. Nothing is
+ * hidden by a process that has ended, is a zombie or belongs to the kernel.
  */
-export function holdsSocket(proc: string, pid: number, inode: number): Holding {
-  const wanted = `socket:[${inode}]`;
+export function heldSockets(proc: string, pid: number, wanted: ReadonlyMap<string, number>): HeldSockets {
+  const held = new Set<number>();
   let threads: readonly string[];
   try {
     threads = readdirSync(`${proc}/${pid}/task`);
   } catch (error) {
-    return isGone(error) ? 'not' : 'unreadable';
+    return { held, hidden: !isGone(error) };
   }
   let hidden = false;
   for (const thread of threads) {
@@ -105,7 +110,10 @@ export function holdsSocket(proc: string, pid: number, inode: number): Holding {
     try {
       for (const fd of readdirSync(folder)) {
         try {
-          if (readlinkSync(`${folder}/${fd}`) === wanted) return 'holds';
+          const inode = wanted.get(readlinkSync(`${folder}/${fd}`));
+          if (inode === undefined) continue;
+          held.add(inode);
+          if (held.size === wanted.size) return { held, hidden: false };
         } catch (error) {
           // ENOENT: closed meanwhile. Anything else: the process stopped being readable under our hands.
           if (!isGone(error)) hidden = true;
@@ -115,7 +123,7 @@ export function holdsSocket(proc: string, pid: number, inode: number): Holding {
       if (!isGone(error) && mayHoldDescriptors(proc, `${pid}/task/${thread}`)) hidden = true;
     }
   }
-  return hidden ? 'unreadable' : 'not';
+  return { held, hidden };
 }
 
 const isGone = (error: unknown): boolean =>
