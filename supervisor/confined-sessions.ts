@@ -13,6 +13,8 @@ export interface ConfinedSessionsOptions {
   readonly privileges: Privileges;
   readonly plan: ConfinementPlan;
   readonly helperPids: readonly number[];
+  /** Processes of ours that are no callers: who holds a terminal is added while it lives. */
+  readonly helpers: Set<number>;
   readonly cwd: string | undefined;
   /** What the main process would get if it started now. */
   readonly environment: (tty: boolean) => ReadonlyMap<string, string>;
@@ -34,7 +36,7 @@ export function confinedSessions(
     const { window, modes } = request.terminal;
     const { launcher, privileges } = options;
     const opened = await openTerminal(
-      { launcher, privileges, identity: options.plan.identity },
+      { launcher, privileges, identity: options.plan.identity, helpers: options.helpers },
       window,
       modes,
     );

@@ -165,6 +165,8 @@ class Supervisor {
   #grants: TokenGrants | undefined;
   #interception: Interception | undefined;
   #trust = upstreamTrust(undefined);
+  /** Processes of ours, which are never the workload's callers. */
+  readonly #helpers = new Set<number>();
   #inference: Inference | undefined;
   #socketDiag: SocketDiag | undefined;
   #trustFiles: TrustFiles | undefined;
@@ -258,6 +260,7 @@ class Supervisor {
       privileges: this.#privileges,
       plan,
       helperPids: this.#helperPids(anchor),
+      helpers: this.#helpers,
       environment: (tty) => this.#workloadEnvironment(tty),
     });
     if (!program.ok) throw new Fault('confinement', `the main process cannot be started: ${program.error}`);
@@ -313,6 +316,7 @@ class Supervisor {
       fenceFd: this.#handover.fenceFd,
       privileges: this.#privileges,
       helperPids: this.#helperPids(anchor),
+      helpers: this.#helpers,
       environment: (tty) => this.#workloadEnvironment(tty),
       home: this.#config.userEnvironment.get('HOME') ?? this.#config.workdir,
       logging: this.#logging,
@@ -664,6 +668,7 @@ class Supervisor {
     this.#undo.push(() => inference.stop());
     this.#inference = inference;
     inference.start();
+    for (const pid of [1, process.ppid, process.pid, ...this.#helperPids(anchor)]) this.#helpers.add(pid);
     const slots = new ConnectionSlots(slotsFor(openFilesLimit(readOr('/proc/self/limits'))));
     const local = new LocalServices([policyLocal, inference.service], this.#interception?.authority);
     const proxy = this.#need(
@@ -676,7 +681,7 @@ class Supervisor {
         callers: new CallerIdentification({
           pause: (ms) => new Promise((resolve) => systemClock.after(ms, () => resolve())),
           proc: '/proc',
-          excluded: new Set([1, process.ppid, process.pid, ...this.#helperPids(anchor)]),
+          excluded: this.#helpers,
           ...(diag === undefined ? {} : { findSocket: (connection) => diag.find(connection) }),
           ...(identity === undefined ? {} : { workloadUid: identity.uid }),
         }),

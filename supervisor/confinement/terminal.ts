@@ -36,6 +36,8 @@ export interface TerminalOptions {
   readonly privileges: Privileges;
   /** Who the terminal is to belong to, where we are root. */
   readonly identity: { readonly uid: number; readonly gid: number } | undefined;
+  /** Takes the holder's pid while it lives: it hides itself, and what hides itself could be taken for a caller. */
+  readonly helpers?: Set<number>;
 }
 
 const START_MS = 5_000;
@@ -57,6 +59,8 @@ export async function openTerminal(
   );
   const control = child.stdio[3];
   const { pid } = child;
+  if (pid !== undefined) options.helpers?.add(pid);
+  child.once('exit', () => options.helpers?.delete(pid ?? 0));
   const streams = takeStreams(child);
   // A holder that died is seen by the end of its output.
   child.on('error', () => undefined);
