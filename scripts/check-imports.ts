@@ -31,6 +31,9 @@ const ROOT_PARTS = [
   'proposals',
   'inference',
   'main-program',
+  'upstream-settings',
+  'relay-report',
+  'egress-plane',
 ];
 
 /**

@@ -15,7 +15,7 @@ import {
 import { createMemoryBuffer, DEFAULT_MAX_BYTES } from './buffer/memory-buffer.ts';
 import type { RecordBuffer } from './buffer/record-buffer.ts';
 import { systemClock } from './clock.ts';
-import { type Config, type ConfiguredProxy, readTextFile } from './config.ts';
+import type { Config } from './config.ts';
 import { type Anchor, startAnchor } from './confinement/anchor.ts';
 import { isKeptOut } from './confinement/kept-out.ts';
 import { makeMissingPaths } from './confinement/missing-paths.ts';
@@ -24,21 +24,16 @@ import { actAs, type EffectiveIds, type Privileges, unchanged } from './confinem
 import { runProbe } from './confinement/probe.ts';
 import { confinementInput } from './confinement-input.ts';
 import { DenialReporter } from './denials/denial-reporter.ts';
-import { ConnectionSlots, openFilesLimit, slotsFor } from './egress/connection-slots.ts';
 import { CredentialStore } from './egress/credentials/credential-store.ts';
 import { ProviderSync } from './egress/credentials/provider-sync.ts';
 import { fetchJwtSvid } from './egress/credentials/spiffe.ts';
 import { askTokenEndpoint } from './egress/credentials/token-endpoint.ts';
 import { TokenGrants } from './egress/credentials/token-grants.ts';
-import { CallerIdentification } from './egress/identity/caller.ts';
 import { type SocketDiag, startSocketDiag } from './egress/identity/socket-diag.ts';
-import { LocalServices } from './egress/local-services.ts';
 import { metadataVariables } from './egress/metadata/google-metadata.ts';
-import { Middlewares } from './egress/middleware/middlewares.ts';
 import { MiddlewareRegistry } from './egress/middleware/registry.ts';
 import { DenialLines } from './egress/policy-local/denial-lines.ts';
 import { installSkill } from './egress/policy-local/skill.ts';
-import { type ExplicitProxy, startExplicitProxy } from './egress/proxy.ts';
 import { createResolver, type Resolve, upstreamServers } from './egress/resolver.ts';
 import { createCertificateAuthority } from './egress/tls/certificate-authority.ts';
 import {
@@ -49,14 +44,12 @@ import {
 } from './egress/tls/trust-files.ts';
 import { upstreamTrust } from './egress/tls/upstream.ts';
 import type { Interception } from './egress/tunnels.ts';
-import { parseNoProxy, type UpstreamProxy } from './egress/upstream-proxy.ts';
-import { type EgressAdapters, startEgressAdapters } from './egress-adapters.ts';
+import { type EgressPlane, startEgressPlane } from './egress-plane.ts';
 import { reportEgress } from './egress-report.ts';
 import { Ending } from './ending.ts';
 import { reportEnforcement } from './enforcement-report.ts';
 import { Fault } from './fault.ts';
 import { GatewayLink } from './gateway/link.ts';
-import type { RelayEvent } from './gateway/relay/relays.ts';
 import type { RelayTarget } from './gateway/relay/target.ts';
 import type { SessionState } from './gateway/session.ts';
 import type { TokenSource } from './gateway/token.ts';
@@ -73,18 +66,18 @@ import { createMetrics, type Metrics } from './observability/metrics.ts';
 import type { OcsfEvent } from './observability/ocsf.ts';
 import { ocsfJson } from './observability/ocsf-json.ts';
 import { RepeatLimiter } from './observability/repeat-limiter.ts';
-import { Secret } from './observability/secret.ts';
 import { OfflineGrace } from './offline-grace.ts';
-import { judgeAddress } from './policy/addresses.ts';
 import type { PolicyInForce } from './policy-in-force.ts';
 import { PolicySync } from './policy-sync.ts';
 import { createPolicyLocal } from './proposals.ts';
 import { readinessOf } from './readiness.ts';
+import { reportRelay } from './relay-report.ts';
 import { err, ok, type Result } from './result.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { readSandboxFacts } from './sandbox-facts.ts';
 import { type Settings, settingsOf } from './settings.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
+import { operatorRoots, siteProxy } from './upstream-settings.ts';
 import { VERSION } from './version.ts';
 import { workloadEnvironment } from './workload/environment.ts';
 import { MainProcess, type MainProcessResult } from './workload/main-process.ts';
@@ -152,8 +145,7 @@ class Supervisor {
   #policy: PolicyInForce | undefined;
   #sync: PolicySync | undefined;
   #link: GatewayLink | undefined;
-  #proxy: ExplicitProxy | undefined;
-  #adapters: EgressAdapters | undefined;
+  #egress: EgressPlane | undefined;
   #main: MainProcess | undefined;
   /** The way in, as soon as the main process runs: relays hand it their streams. */
   #access: AccessServer | undefined;
@@ -223,7 +215,7 @@ class Supervisor {
       resolve: this.#resolve,
       credential: (service) => this.#link?.extensions.current(service),
       // Before the proxy listens nothing has been decided yet.
-      onChange: () => this.#proxy && this.#sync?.middlewaresChanged(),
+      onChange: () => this.#egress && this.#sync?.middlewaresChanged(),
       onProblem: (message) => this.#log.warn(message),
     });
     undo.push(() => this.#middlewares.stop());
@@ -298,7 +290,10 @@ class Supervisor {
       inherited: this.#handover.environment,
       user: this.#config.userEnvironment,
       proxy: `${PROXY_HOST}:${this.#config.proxyPort}`,
-      provider: metadataVariables(this.#credentials.workloadVariables(), this.#adapters?.metadata === true),
+      provider: metadataVariables(
+        this.#credentials.workloadVariables(),
+        this.#egress?.adapters.metadata === true,
+      ),
       trust: this.#trustFiles === undefined ? {} : trustVariables(this.#trustFiles),
       withheld: this.#inference?.withheld ?? new Set(),
       javaTrustStore: this.#trustFiles?.java,
@@ -436,7 +431,8 @@ class Supervisor {
     for (const [name, { lost }] of Object.entries(stats.classes))
       this.#metrics.bufferLost.set({ class: name }, lost);
     this.#metrics.logLinesDropped.set(this.#logging.dropped());
-    const open = (this.#proxy?.openConnections() ?? 0) + (this.#adapters?.openConnections() ?? 0);
+    const open =
+      (this.#egress?.proxy.openConnections() ?? 0) + (this.#egress?.adapters.openConnections() ?? 0);
     this.#metrics.openConnections.set(open);
     this.#metrics.accessConnections.set(this.#access?.openConnections ?? 0);
     return this.#metrics.text();
@@ -481,7 +477,7 @@ class Supervisor {
       relays: {
         max: this.#config.maxRelays,
         connect: (target) => this.#reachIn(target),
-        observe: (event) => this.#relayed(event),
+        observe: reportRelay(this.#metrics, this.#log),
       },
       onExtensions: () => this.#middlewares.retry(),
       onError: (what, message) => log.debug(`${what}: ${message}`),
@@ -526,24 +522,6 @@ class Supervisor {
     const [ours, theirs] = duplexPair();
     access.accept(theirs);
     return ok(ours);
-  }
-
-  #relayed(event: RelayEvent): void {
-    if (event.kind === 'opened') this.#metrics.relays.inc({ outcome: 'opened' });
-    if (event.kind === 'refused') {
-      this.#metrics.relays.inc({ outcome: 'refused' });
-      this.#log.warn(`a relay was refused: ${event.reason}`, { channel: event.channelId });
-    }
-    if (event.kind !== 'closed') return;
-    const { channelId: channel, reason, sentBytes, receivedBytes, durationMs } = event;
-    this.#metrics.relayBytes.inc({ direction: 'out' }, sentBytes);
-    this.#metrics.relayBytes.inc({ direction: 'in' }, receivedBytes);
-    this.#log.info(`a relay ended${reason === undefined ? '' : `: ${reason}`}`, {
-      channel,
-      sentBytes,
-      receivedBytes,
-      durationMs,
-    });
   }
 
   async #planConfinement(policy: PolicyInForce): Promise<ConfinementPlan> {
@@ -619,9 +597,6 @@ class Supervisor {
   }
 
   async #startProxy(policy: PolicyInForce, anchor: Anchor | undefined): Promise<void> {
-    const port = this.#config.proxyPort;
-    const identity = this.#plan?.identity;
-    const listener = anchor && this.#need('start the proxy', await anchor.listen(PROXY_HOST, port));
     const observe = reportEgress({
       logging: this.#logging,
       log: this.#logging.logger('egress'),
@@ -669,69 +644,35 @@ class Supervisor {
     this.#inference = inference;
     inference.start();
     for (const pid of [1, process.ppid, process.pid, ...this.#helperPids(anchor)]) this.#helpers.add(pid);
-    const slots = new ConnectionSlots(slotsFor(openFilesLimit(readOr('/proc/self/limits'))));
-    const local = new LocalServices([policyLocal, inference.service], this.#interception?.authority);
-    const proxy = this.#need(
-      'start the proxy',
-      await startExplicitProxy({
+    const plane = this.#need(
+      'start the ways out',
+      await startEgressPlane({
+        config: this.#config,
         host: PROXY_HOST,
-        port,
-        ...(listener === undefined ? {} : { listener }),
-        clock: systemClock,
-        callers: new CallerIdentification({
-          pause: (ms) => new Promise((resolve) => systemClock.after(ms, () => resolve())),
-          proc: '/proc',
-          excluded: this.#helpers,
-          ...(diag === undefined ? {} : { findSocket: (connection) => diag.find(connection) }),
-          ...(identity === undefined ? {} : { workloadUid: identity.uid }),
-        }),
+        anchor,
+        policy,
+        helpers: this.#helpers,
+        workloadUid: this.#plan?.identity?.uid,
         mainPid: () => this.#main?.pid,
-        authorize: (intent, identity) => policy.decide(intent, identity),
-        judgeAddress,
-        generation: () => policy.generation,
+        diag,
         resolve: this.#resolve,
-        ...(upstreamProxy === undefined ? {} : { upstreamProxy }),
-        ...(this.#interception === undefined ? {} : { interception: this.#interception }),
-        ...(this.#link === undefined ? {} : { credentials: this.#credentials }),
-        ...(this.#link === undefined || this.#grants === undefined ? {} : { grants: this.#grants }),
+        resolvConf: readOr('/etc/resolv.conf'),
+        interception: this.#interception,
+        upstreamProxy,
+        credentials: this.#credentials,
+        credentialed: this.#link !== undefined,
+        grants: this.#grants,
+        registry: this.#middlewares,
+        workspace: () => this.#workspace,
         proposals: () =>
           this.#settings?.policyProposals === true ? { skillPath: this.#skill?.path } : undefined,
-        local,
-        slots,
-        middlewares: new Middlewares({
-          clock: systemClock,
-          registry: this.#middlewares,
-          sandbox: () => ({
-            id: this.#config.sandboxId,
-            name: this.#config.sandboxName,
-            workspace: this.#workspace,
-          }),
-        }),
-        observe,
-      }),
-    );
-    this.#proxy = proxy;
-    this.#undo.push(() => proxy.stop());
-    const adapters = this.#need(
-      'start the other ways out',
-      await startEgressAdapters({
-        config: this.#config,
-        anchor,
-        resolvConf: readOr('/etc/resolv.conf'),
-        wayOut: proxy.wayOut,
-        slots,
-        reachablePorts: (name) => {
-          const ours = local.portsOf(name);
-          return ours.length > 0 ? ours : policy.reachablePorts(name);
-        },
-        credentials: this.#credentials,
-        clock: systemClock,
+        services: [policyLocal, inference.service],
         observe,
         log: this.#logging.logger('egress'),
       }),
     );
-    this.#adapters = adapters;
-    this.#undo.push(() => adapters.stop());
+    this.#egress = plane;
+    this.#undo.push(() => plane.stop());
   }
 
   #mainStarted(main: MainProcess): void {
@@ -780,8 +721,8 @@ class Supervisor {
       metrics: this.#metrics,
       report: (version, outcome) => this.#link?.reportPolicy(version, outcome),
       onGeneration: (generation) => {
-        this.#proxy?.closeStale(generation);
-        this.#adapters?.policyChanged();
+        this.#egress?.proxy.closeStale(generation);
+        this.#egress?.adapters.policyChanged();
       },
     });
     if (initial.fetched === undefined) return;
@@ -851,41 +792,6 @@ function effectiveIds(): EffectiveIds {
   const { setegid, seteuid } = process;
   if (setegid === undefined || seteuid === undefined) throw new Error('this platform has no user ids');
   return { setegid: setegid.bind(process), seteuid: seteuid.bind(process) };
-}
-
-function operatorRoots(path: string | undefined): Result<string | undefined, Fault> {
-  return path === undefined ? ok(undefined) : readTextFile(path, '--upstream-ca-file');
-}
-
-/** Fails when the list of exceptions or the file of credentials is none. */
-function siteProxy(
-  configured: ConfiguredProxy | undefined,
-  read: (file: string) => string,
-): Result<UpstreamProxy | undefined, Fault> {
-  if (configured === undefined) return ok(undefined);
-  const { host, port, authFile, byHostname, noProxy } = configured;
-  const bypass = parseNoProxy(noProxy);
-  if (!bypass.ok)
-    return err(
-      new Fault('usage', `--upstream-no-proxy has an entry that is none: "${bypass.error.slice(0, 100)}"`),
-    );
-  if (authFile === undefined)
-    return ok({ host, port, credentials: undefined, byHostname, bypass: bypass.value });
-  try {
-    const text = read(authFile).trim();
-    if (!/^[^:\s][^:]*:[^\r\n]+$/.test(text))
-      return err(
-        new Fault(
-          'credentials',
-          `${authFile}, which --upstream-proxy-auth-file names, does not hold user:password`,
-        ),
-      );
-    return ok({ host, port, credentials: new Secret(text), byHostname, bypass: bypass.value });
-  } catch (cause) {
-    return err(
-      new Fault('credentials', `cannot read ${authFile}, which --upstream-proxy-auth-file names`, { cause }),
-    );
-  }
 }
 
 function canonical(path: string): string {
