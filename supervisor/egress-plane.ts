@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import type { Anchor } from './confinement/anchor.ts';
@@ -35,6 +34,8 @@ export interface EgressPlaneOptions {
   readonly mainPid: () => number | undefined;
   readonly diag: SocketDiag | undefined;
   readonly resolve: Resolve;
+  /** Text of /proc/self/limits; empty where there is none, as in gVisor. */
+  readonly limits: string;
   /** Text of the container's resolv.conf. */
   readonly resolvConf: string;
   readonly interception: Interception | undefined;
@@ -63,7 +64,7 @@ export async function startEgressPlane(options: EgressPlaneOptions): Promise<Res
   const { config, anchor, policy, diag, grants, observe } = options;
   const listener = anchor === undefined ? ok(undefined) : await anchor.listen(options.host, config.proxyPort);
   if (!listener.ok) return listener;
-  const slots = new ConnectionSlots(slotsFor(openFilesLimit(readFileSync('/proc/self/limits', 'utf8'))));
+  const slots = new ConnectionSlots(slotsFor(openFilesLimit(options.limits)));
   const local = new LocalServices(options.services, options.interception?.authority);
   const proxy = await startExplicitProxy({
     host: options.host,

@@ -656,6 +656,7 @@ class Supervisor {
         mainPid: () => this.#main?.pid,
         diag,
         resolve: this.#resolve,
+        limits: readOr('/proc/self/limits'),
         resolvConf: readOr('/etc/resolv.conf'),
         interception: this.#interception,
         upstreamProxy,
