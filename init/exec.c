@@ -1,10 +1,8 @@
 #include "exec.h"
 #include "control.h"
-#include "kernel.h"
 #include "report.h"
 #include "session.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -22,9 +20,7 @@ int exec_main(void)
 	if (fcntl(FENCE_FD, F_SETFD, FD_CLOEXEC))
 		control_fail(EXIT_INTERNAL, "descriptor %d is not the fence's socket", FENCE_FD);
 	/* Whatever else the supervisor had open stays with it. */
-	if (syscall(SYS_close_range, FENCE_FD + 1, ~0u, 0) && errno == ENOSYS)
-		for (int fd = FENCE_FD + 1; fd < 65536; fd++)
-			close(fd);
+	session_close_from(FENCE_FD + 1);
 	session_default_signals();
 	session_run(&spec, open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
 }

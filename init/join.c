@@ -1,9 +1,9 @@
 #include "anchor.h"
 #include "control.h"
 #include "exec.h"
-#include "kernel.h"
 #include "messages.h"
 #include "report.h"
+#include "session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,9 +73,7 @@ int join_main(void)
 		report("join is for the supervisor: its descriptors are missing");
 		return EXIT_USAGE_ERROR;
 	}
-	if (syscall(SYS_close_range, FENCE_FD + 1, ~0u, 0) && errno == ENOSYS)
-		for (int fd = FENCE_FD + 1; fd < 65536; fd++)
-			close(fd);
+	session_close_from(FENCE_FD + 1);
 	setsid(); /* the terminal's signals are the session's business */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ||
 	    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &one, sizeof one))

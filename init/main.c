@@ -7,7 +7,9 @@
 #include "pty.h"
 #include "report.h"
 #include "run.h"
+#include "sftp.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,6 +27,8 @@ int main(int argc, char *argv[])
 		return diag_main(argv[2]);
 	if (argc >= 2 && !strcmp(argv[1], "pty"))
 		return pty_main(argc - 2, argv + 2);
+	if (argc == 2 && !strcmp(argv[1], "sftp"))
+		return sftp_serve(getenv("HOME"));
 	if (argc >= 2 && !strcmp(argv[1], "probe"))
 		return probe_main();
 	if (argc >= 2 && !strcmp(argv[1], "copy-self")) {

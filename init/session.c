@@ -5,6 +5,7 @@
 #include "kernel.h"
 #include "landlock.h"
 #include "report.h"
+#include "sftp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -88,18 +89,39 @@ static void drop_privileges(const struct spec *spec)
 		control_fail(EXIT_CONFINEMENT, "refusing to run the workload as root; set OPENSHELL_SANDBOX_UID and OPENSHELL_SANDBOX_GID");
 }
 
+static const char *variable(const struct spec *spec, const char *name)
+{
+	size_t size = strlen(name);
+
+	for (size_t i = 0; i < spec->envc; i++)
+		if (!strncmp(spec->env[i], name, size) && spec->env[i][size] == '=')
+			return spec->env[i] + size + 1;
+	return NULL;
+}
+
+void session_close_from(int first)
+{
+	if (syscall(SYS_close_range, (unsigned)first, ~0u, 0) && errno == ENOSYS)
+		for (int fd = first; fd < 65536; fd++)
+			close(fd);
+}
+
+/* What execve(2) would have closed is closed here, the control socket with it: its end tells that we have begun. */
+static void __attribute__((noreturn)) serve_files(const struct spec *spec)
+{
+	session_close_from(STDERR_FILENO + 1);
+	_exit(sftp_serve(variable(spec, "HOME")));
+}
+
 static void __attribute__((noreturn)) execute(const struct spec *spec)
 {
-	const char *name = spec->argv[0], *path = NULL;
+	const char *name = spec->argv[0], *path = variable(spec, "PATH");
 	int error = ENOENT;
 
 	if (strchr(name, '/')) {
 		execve(name, spec->argv, spec->env);
 		error = errno;
 	} else {
-		for (size_t i = 0; i < spec->envc; i++)
-			if (!strncmp(spec->env[i], "PATH=", 5))
-				path = spec->env[i] + 5;
 		if (!path)
 			path = "/usr/local/bin:/usr/bin:/bin";
 		while (path) {
@@ -198,5 +220,7 @@ void session_run(struct spec *spec, int proc)
 		control_fail(EXIT_CONFINEMENT, "the filter of system calls cannot be installed: seccomp %s", errno_name(error));
 	if (socket_fence)
 		join_socket_fence(listener);
+	if (spec->sftp)
+		serve_files(spec);
 	execute(spec);
 }

@@ -168,6 +168,10 @@ static const char *add_record(const char *word, char *value, struct spec *spec)
 		spec->terminal = true;
 		return !strcmp(value, "controlling") ? NULL : "terminal is not controlling";
 	}
+	if (!strcmp(word, "builtin")) {
+		spec->sftp = true;
+		return !strcmp(value, "sftp") ? NULL : "builtin is not sftp";
+	}
 	if (!strcmp(word, "landlock")) {
 		if (!strcmp(value, "off"))
 			spec->landlock = LANDLOCK_OFF;
@@ -206,6 +210,8 @@ static const char *check_whole(const struct spec *spec, enum spec_purpose purpos
 	}
 	if (spec->fence == FENCE_UNSET)
 		return "the spec names no fence";
+	if (spec->sftp)
+		return spec->argc || spec->terminal ? "the file server takes neither arguments nor a terminal" : NULL;
 	if (!spec->argc || !*spec->argv[0])
 		return "the spec names no program";
 	return NULL;

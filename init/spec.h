@@ -56,6 +56,7 @@ struct spec {
 	gid_t groups[SPEC_MAX_GROUPS];
 	size_t group_count;
 	bool terminal; /* its stdin is a terminal, to be its controlling one */
+	bool sftp;     /* serve files (sftp.h) instead of executing a program */
 	/* Of an anchor: */
 	unsigned namespaces;	  /* CLONE_NEW* */
 	bool private_view;	  /* a root of its own that holds only read_only and read_write */

@@ -112,6 +112,7 @@ const shimOptions = (options: ConfinedSessionsOptions, helpers: readonly number[
 
 const launchOf = (options: ConfinedSessionsOptions, request: SessionRequest, terminalName: string) => ({
   argv: request.argv,
+  builtin: request.builtin,
   cwd: options.cwd,
   environment: new Map([
     ...options.environment(request.terminal !== undefined),

@@ -52,6 +52,8 @@ const SIGNALS: ReadonlySet<string> = new Set(
 export const exitStatus = (end: ProcessEnd): number =>
   end.kind === 'code' ? end.code : 128 + (constants.signals[end.signal] ?? 0);
 
+type Program = Omit<ProcessRequest, 'variables'>;
+
 /** One session channel (RFC 4254, 6): at most one program, on pipes or a terminal. */
 export class SessionChannel {
   readonly #options: SessionChannelOptions;
@@ -92,9 +94,15 @@ export class SessionChannel {
       accept?.();
     });
     // The channel must be taken at once: after the client's end of input ssh2 gives none any more.
-    session.on('exec', (accept, _reject, { command }) => this.#start(accept(), ['-lc', command]));
-    session.on('shell', (accept) => this.#start(accept(), ['-l']));
+    session.on('exec', (accept, _reject, { command }) =>
+      this.#start(accept(), { argv: [options.shell(), '-lc', command], terminal: this.#terminal }),
+    );
+    session.on('shell', (accept) =>
+      this.#start(accept(), { argv: [options.shell(), '-l'], terminal: this.#terminal }),
+    );
     session.on('subsystem', (accept, reject, { name }) => {
+      if (name === 'sftp')
+        return this.#start(accept(), { argv: ['sftp-server'], builtin: 'sftp', terminal: undefined });
       const starter = options.subsystems.get(name);
       if (starter === undefined) return void reject?.();
       const channel = accept();
@@ -113,10 +121,10 @@ export class SessionChannel {
     for (const listener of this.#onClosed) listener();
   }
 
-  #start(channel: ServerChannel | undefined, words: readonly string[]): void {
+  #start(channel: ServerChannel | undefined, program: Program): void {
     if (channel === undefined) return;
     const output = this.#prepare(channel);
-    void this.#run(channel, output, [this.#options.shell(), ...words]).catch(() => {
+    void this.#run(channel, output, program).catch(() => {
       this.close();
       channel.end();
     });
@@ -133,15 +141,11 @@ export class SessionChannel {
     return output;
   }
 
-  async #run(channel: ServerChannel, output: ChannelOutput, argv: readonly string[]): Promise<void> {
-    const opened = await this.#options.open({
-      argv,
-      variables: this.#environment.variables,
-      terminal: this.#terminal,
-    });
+  async #run(channel: ServerChannel, output: ChannelOutput, program: Program): Promise<void> {
+    const opened = await this.#options.open({ ...program, variables: this.#environment.variables });
     if (!opened.ok) {
-      const newline = this.#terminal === undefined ? '\n' : '\r\n';
-      const stream = this.#terminal === undefined ? 'errors' : 'output';
+      const newline = program.terminal === undefined ? '\n' : '\r\n';
+      const stream = program.terminal === undefined ? 'errors' : 'output';
       await output.write(stream, Buffer.from(`openshell-sandbox: ${opened.error.message}${newline}`));
       this.#finish(channel, opened.error.code);
       return;

@@ -12,6 +12,8 @@ export interface Window {
 /** What a client asks for: a program in the sandbox, on pipes or on a terminal. */
 export interface ProcessRequest {
   readonly argv: readonly string[];
+  /** Not a program of the image but the file server that the shim itself is; `argv` only names it then. */
+  readonly builtin?: 'sftp';
   /** Of the client, by the list of `client-environment.ts`. */
   readonly variables: ReadonlyMap<string, string>;
   readonly terminal:

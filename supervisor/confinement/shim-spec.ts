@@ -9,6 +9,8 @@ const NAMESERVER = '127.0.0.1';
 /** What to run inside the confinement. */
 export interface Launch {
   readonly argv: readonly string[];
+  /** Serve files over stdin and stdout (init/sftp.h) and execute nothing, `argv` neither. */
+  readonly builtin?: 'sftp' | undefined;
   readonly cwd: string | undefined;
   readonly environment: ReadonlyMap<string, string>;
   /** Whether its stdin is a terminal, which becomes its controlling one. */
@@ -72,7 +74,8 @@ export function encodeShimSpec(
   if (launch.terminal === true) records.push('terminal controlling');
   if (launch.cwd !== undefined) records.push(`cwd ${launch.cwd}`);
   for (const [name, value] of launch.environment) records.push(`env ${name}=${value}`);
-  for (const argument of launch.argv) records.push(`arg ${argument}`);
+  if (launch.builtin !== undefined) records.push(`builtin ${launch.builtin}`);
+  else for (const argument of launch.argv) records.push(`arg ${argument}`);
   return encode(records);
 }
 

@@ -14,6 +14,8 @@ export interface WindowSize {
 /** A process beside the main one, on pipes or on a terminal. */
 export interface SessionRequest {
   readonly argv: readonly string[];
+  /** What the shim serves itself, instead of a program; `argv` only names it then. */
+  readonly builtin?: 'sftp' | undefined;
   /** Set last, over all others. */
   readonly variables: ReadonlyMap<string, string>;
   readonly terminal:

@@ -237,6 +237,7 @@ describe.skipIf(!has('clang'))(
       ['payload', 'payload.c path.c report.c'],
       ['channel', 'channel.c messages.c report.c'],
       ['pty_command', 'pty_command.c pty_modes.c'],
+      ['sftp_packet', 'sftp_packet.c'],
     ])(
       'of the %s hold against a fuzzer, under sanitizers',
       (name, sources) => {

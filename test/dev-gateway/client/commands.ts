@@ -60,7 +60,7 @@ export const userCommands = <T>(args: Argv<T>): Argv<T> =>
         withPlace(command)
           .positional('from', { type: 'string', demandOption: true })
           .positional('to', { type: 'string', demandOption: true }),
-      (flags) => leave(run('scp', ['-O', '-r', ...sshOptions(flags), sideOf(flags.from), sideOf(flags.to)])),
+      (flags) => leave(run('scp', ['-r', ...sshOptions(flags), sideOf(flags.from), sideOf(flags.to)])),
     )
     .command(
       'forward <ports>',
