@@ -50,9 +50,7 @@ static void become_session(const int *received, pid_t stand_in)
 		_exit(EXIT_INTERNAL);
 	if (dup3(proc_directory, FENCE_FD, O_CLOEXEC) < 0)
 		_exit(EXIT_INTERNAL);
-	if (syscall(SYS_close_range, FENCE_FD + 1, ~0u, 0) && errno == ENOSYS)
-		for (int fd = FENCE_FD + 1; fd < 65536; fd++)
-			close(fd);
+	session_close_from(FENCE_FD + 1);
 	control_read_spec(&spec, SPEC_SESSION);
 	if (spec.fence != FENCE_NAMESPACE)
 		control_fail(EXIT_INTERNAL, "the anchor runs only sessions of the namespace fence");
@@ -211,9 +209,7 @@ int anchor_main(void)
 		return EXIT_USAGE_ERROR;
 	}
 	control_read_spec(&spec, SPEC_ANCHOR);
-	if (syscall(SYS_close_range, CHANNEL_FD + 1, ~0u, 0) && errno == ENOSYS)
-		for (int fd = CHANNEL_FD + 1; fd < 65536; fd++)
-			close(fd);
+	session_close_from(CHANNEL_FD + 1);
 	setsid();
 	session_default_signals(); /* here once, for all sessions */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

@@ -15,7 +15,7 @@ import { run } from './command.ts';
 import { withLock } from './lock.ts';
 import { cached } from './paths.ts';
 
-export type RootfsKind = 'debian' | 'clients' | 'peers' | 'busybox';
+export type RootfsKind = 'debian' | 'clients' | 'people' | 'peers' | 'busybox';
 
 const DEBIAN_PACKAGES = ['ca-certificates', 'curl', 'netcat-openbsd', 'procps', 'python3'];
 
@@ -32,6 +32,9 @@ const CLIENT_PACKAGES = [
   'redis-tools',
 ];
 
+/** What people work with who open a shell: for the tests of terminals and of copying. */
+const PEOPLE_PACKAGES = [...DEBIAN_PACKAGES, 'git', 'rsync', 'tmux', 'vim-tiny'];
+
 /** Other proxies that look into TLS, and a server that is never the bottleneck: for `npm run bench` alone. */
 // debootstrap finds no package by another one's name, as apt does: python3-cffi-backend is what mitmproxy needs.
 const PEER_PACKAGES = [
@@ -42,7 +45,12 @@ const PEER_PACKAGES = [
   'squid-openssl',
 ];
 
-const PACKAGES = { debian: DEBIAN_PACKAGES, clients: CLIENT_PACKAGES, peers: PEER_PACKAGES } as const;
+const PACKAGES = {
+  debian: DEBIAN_PACKAGES,
+  clients: CLIENT_PACKAGES,
+  people: PEOPLE_PACKAGES,
+  peers: PEER_PACKAGES,
+} as const;
 
 /** Where the bundle mounts something. They exist beforehand: the root is read-only, and gVisor makes none. */
 const MOUNT_POINTS = [
@@ -61,6 +69,7 @@ const MOUNT_POINTS = [
 const NAMES: Readonly<Record<RootfsKind, string>> = {
   debian: 'debian-bookworm-2',
   clients: 'debian-bookworm-clients-2',
+  people: 'debian-bookworm-people-1',
   peers: 'debian-bookworm-peers-1',
   busybox: 'busybox-2',
 };
@@ -106,7 +115,7 @@ const makeBusybox = async (directory: string): Promise<void> => {
 
 /**
  * The path of a root file system, made when it is not there yet: `debian` (debootstrap, 35 s), `clients` (the same with
- * git, pip, psql and others), `peers` (other proxies) or `busybox` (one static binary, no libc at all). Rejects when the mirror cannot be reached.
+ * git, pip, psql and others), `people` (with tmux, vim and rsync), `peers` (other proxies) or `busybox` (one static binary, no libc at all). Rejects when the mirror cannot be reached.
  */
 export const ensureRootfs = async (kind: RootfsKind): Promise<string> => {
   const target = cached('rootfs', NAMES[kind]);
