@@ -14,7 +14,7 @@
 enum {
 	CONTROL_FD = 3,
 	FENCE_FD = 4,	/* the way to PID 1 */
-	CHANNEL_FD = 5, /* an anchor's: Node's child-process IPC (channel.h) */
+	CHANNEL_FD = 5, /* Node's child-process IPC: an anchor's (channel.h), or for the pipes of a session (pipes.h) */
 };
 
 /* Sends one record. It is lost when the supervisor has gone: init ends us with it. */

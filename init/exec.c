@@ -1,19 +1,22 @@
 #include "exec.h"
 #include "control.h"
+#include "pipes.h"
 #include "report.h"
 #include "session.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-int exec_main(void)
+int exec_main(int count, char *const words[])
 {
+	struct pipes_request pipes;
 	static struct spec spec;
 
-	if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC)) {
+	if (!pipes_parse(count, words, &pipes) || fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC)) {
 		report("exec is for the supervisor: descriptor %d is not its control socket", CONTROL_FD);
 		return EXIT_USAGE_ERROR;
 	}
+	pipes_open(&pipes);
 	control_read_spec(&spec, SPEC_SESSION);
 	if (spec.fence != FENCE_SOCKET)
 		control_fail(EXIT_INTERNAL, "exec is for the socket fence; the namespace fence is joined");

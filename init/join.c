@@ -2,6 +2,7 @@
 #include "control.h"
 #include "exec.h"
 #include "messages.h"
+#include "pipes.h"
 #include "report.h"
 #include "session.h"
 
@@ -64,15 +65,17 @@ static void ask_for_session(int status)
 		control_fail(EXIT_INTERNAL, "PID 1 does not answer: %s", errno_name(error));
 }
 
-int join_main(void)
+int join_main(int count, char *const words[])
 {
+	struct pipes_request pipes;
 	int pair[2], one = 1;
 	struct anchor_exit end;
 
-	if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) || fcntl(FENCE_FD, F_SETFD, FD_CLOEXEC)) {
+	if (!pipes_parse(count, words, &pipes) || fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) || fcntl(FENCE_FD, F_SETFD, FD_CLOEXEC)) {
 		report("join is for the supervisor: its descriptors are missing");
 		return EXIT_USAGE_ERROR;
 	}
+	pipes_open(&pipes);
 	session_close_from(FENCE_FD + 1);
 	setsid(); /* the terminal's signals are the session's business */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ||

@@ -18,9 +18,9 @@ extern char **environ;
 int main(int argc, char *argv[])
 {
 	if (argc >= 2 && !strcmp(argv[1], "exec"))
-		return exec_main();
+		return exec_main(argc - 2, argv + 2);
 	if (argc >= 2 && !strcmp(argv[1], "join"))
-		return join_main();
+		return join_main(argc - 2, argv + 2);
 	if (argc >= 2 && !strcmp(argv[1], "anchor"))
 		return anchor_main();
 	if ((argc == 2 || argc == 3) && !strcmp(argv[1], "diag"))

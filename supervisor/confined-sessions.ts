@@ -46,19 +46,25 @@ export function confinedSessions(
   };
 }
 
-function onPipes(
+async function onPipes(
   options: ConfinedSessionsOptions,
   request: SessionRequest,
-): Result<SessionProcess, SessionFailure> {
+): Promise<Result<SessionProcess, SessionFailure>> {
   const process = startConfined(
     shimOptions(options, []),
     options.plan,
     launchOf(options, request, 'dumb'),
     'pipe',
   );
-  if (process.pipes === undefined) return err({ code: INTERNAL, message: `cannot run ${options.launcher}` });
+  const pipes = await process.pipes;
+  if (pipes === undefined) {
+    const started = await process.started;
+    return started.ok
+      ? err({ code: INTERNAL, message: `${options.launcher} made no pipes` })
+      : err(started.error);
+  }
   const nothing = (): void => undefined;
-  const { started, exited, pipes } = process;
+  const { started, exited } = process;
   for (const stream of [pipes.input, pipes.output, pipes.errors]) stream.on('error', nothing);
   return ok({
     get pid() {

@@ -32,14 +32,13 @@ const WINDOW = { columns: 80, rows: 24, width: 0, height: 0 } as const;
 const DEV_NULL = 0x103;
 
 /**
- * Starts the main process. One that asks for a terminal, where a gateway could bring people who attach, gets one of ours: what it
- * prints is copied to the container's output and kept for a replay. Else its streams are the container's own.
+ * Starts the main process. Where a gateway could bring people who attach, it gets a terminal or pipes of ours: what it prints is
+ * copied to the container's output and kept for a replay. Without a gateway, or on a terminal of the container, its streams
+ * are the container's own.
  */
 export async function startMainProgram(options: MainProgramOptions): Promise<Result<MainProgram, string>> {
   const { config, clock } = options;
-  // On pipes of ours a program could not open /dev/stdout, which many do: Node's are socket pairs (open(2), ENXIO).
-  const retained =
-    config.endpoints.length > 0 && config.main.tty && ![0, 1, 2].some((descriptor) => isatty(descriptor));
+  const retained = config.endpoints.length > 0 && ![0, 1, 2].some((descriptor) => isatty(descriptor));
   if (!retained) return ok({ process: inherited(options), view: undefined, drained: Promise.resolve() });
   const opened = await confinedSessions({
     ...options,

@@ -41,7 +41,7 @@ export const attachToMain =
     const view = main();
     if (view === undefined)
       return refuse(
-        'the main process cannot be attached to: it has no terminal of its own (tty of its specification)',
+        'the main process cannot be attached to: its streams are the terminal that the container has',
         BUSY,
       );
     const attachment = view.attach(

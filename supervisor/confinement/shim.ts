@@ -1,9 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { Socket } from 'node:net';
-import type { Readable, Writable } from 'node:stream';
 import { err, ok, type Result } from '../result.ts';
-import { takeStreams } from './child-streams.ts';
+import { type ProcessPipes, receivePipes } from './kernel-pipes.ts';
 import type { ResourceLimits } from './limits.ts';
 import type { ConfinementPlan } from './plan.ts';
 import type { Privileges } from './privileges.ts';
@@ -35,17 +34,10 @@ export interface StartFailure {
 /** What the workload's stdio is: the supervisor's own, pipes, or one descriptor of a terminal for all three. */
 export type ShimStdio = 'inherit' | 'pipe' | { readonly terminal: number };
 
-/** Our ends of the pipes. */
-export interface ProcessPipes {
-  readonly input: Writable;
-  readonly output: Readable;
-  readonly errors: Readable;
-}
-
 /** A confined process and its session. */
 export interface ConfinedProcess {
-  /** With stdio `pipe`, unless the shim could not be started at all. */
-  readonly pipes: ProcessPipes | undefined;
+  /** With stdio `pipe`, unless the shim ended too early. Settles at once otherwise. */
+  readonly pipes: Promise<ProcessPipes | undefined>;
   /** Its pid, as this process counts; undefined until it is known, which is before `started` settles. */
   readonly pid: number | undefined;
   /** Settles when the workload's program runs, or when it is known why it does not. */
@@ -81,16 +73,18 @@ export function startConfined(
 ): ConfinedProcess {
   const spec = encodeShimSpec(plan, launch, options.limits, protectedPids(plan, options.helperPids ?? []));
   const joins = plan.fence.kind === 'namespace';
-  const one = typeof stdio === 'string' ? stdio : stdio.terminal;
+  const piped = stdio === 'pipe';
+  const owner = plan.identity === undefined ? [] : [String(plan.identity.uid)];
+  const one = stdio === 'pipe' ? 'ignore' : stdio === 'inherit' ? stdio : stdio.terminal;
   const child = options.privileges.asRoot(() =>
-    spawn(options.launcher, [joins ? 'join' : 'exec'], {
+    spawn(options.launcher, [joins ? 'join' : 'exec', ...(piped ? ['pipes', ...owner] : [])], {
       env: {},
-      stdio: [one, one, one, 'pipe', options.fenceFd],
+      stdio: [one, one, one, 'pipe', options.fenceFd, ...(piped ? (['ipc'] as const) : [])],
     }),
   );
   const exited = exitOf(child);
   const control = child.stdio[3];
-  const streams = takeStreams(child);
+  const pipes = piped ? receivePipes(child) : Promise.resolve(undefined);
   // The shim becomes the workload; who joins stands in for a process that the anchor has forked.
   let pid = joins ? undefined : child.pid;
   const waiting: NodeJS.Signals[] = [];
@@ -113,10 +107,7 @@ export function startConfined(
       ? readRecords(control, spec, exited, onRecord).then(parseShimReport)
       : Promise.resolve(err({ code: INTERNAL, message: `cannot run ${options.launcher}` }));
   return {
-    pipes:
-      streams?.stderr === undefined
-        ? undefined
-        : { input: streams.stdin, output: streams.stdout, errors: streams.stderr },
+    pipes,
     get pid() {
       return pid;
     },

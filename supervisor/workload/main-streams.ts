@@ -1,6 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
-
-export type OutputName = 'output' | 'errors';
+import { type OutputName, OutputPieces, type Piece } from './output-pieces.ts';
 
 /** Somebody who watches the main process. Output comes to it in order; `lagged` and `ended` come last, and once. */
 export interface Viewer {
@@ -34,16 +33,14 @@ const REPLAY_BYTES = 1 << 20;
 /** How far a viewer may lag behind. */
 const LAG_BYTES = 1 << 20;
 const MAX_VIEWERS = 16;
-
-interface Piece {
-  readonly stream: OutputName;
-  readonly chunk: Buffer;
-}
+/** What is kept consists of at most so many pieces: streams that take turns byte by byte cannot be joined. */
+const MAX_PIECES = 8_192;
 
 interface Watching {
   readonly viewer: Viewer;
-  readonly queue: Piece[];
-  bytes: number;
+  readonly queue: OutputPieces;
+  /** On its way to the viewer. */
+  sending: number;
   writing: boolean;
   gone: boolean;
 }
@@ -55,8 +52,7 @@ interface Watching {
  */
 export class MainStreams {
   readonly #options: MainStreamsOptions;
-  readonly #replay: Piece[] = [];
-  #replayBytes = 0;
+  readonly #replay = new OutputPieces();
   readonly #viewers = new Set<Watching>();
   #owner: Watching | undefined;
   #ended = false;
@@ -87,8 +83,8 @@ export class MainStreams {
     if (this.#viewers.size >= MAX_VIEWERS) return undefined;
     const watching: Watching = {
       viewer,
-      queue: [...this.#replay],
-      bytes: this.#replayBytes,
+      queue: new OutputPieces(this.#replay),
+      sending: 0,
       writing: false,
       gone: false,
     };
@@ -111,7 +107,7 @@ export class MainStreams {
 
   #leave(watching: Watching): void {
     watching.gone = true;
-    watching.queue.length = 0;
+    watching.queue.clear();
     this.#viewers.delete(watching);
     if (this.#owner === watching) this.#owner = undefined;
   }
@@ -131,17 +127,12 @@ export class MainStreams {
 
   #tell(piece: Piece): void {
     this.#replay.push(piece);
-    this.#replayBytes += piece.chunk.length;
-    while (this.#replayBytes > REPLAY_BYTES) {
-      const oldest = this.#replay.shift();
-      if (oldest === undefined) break;
-      this.#replayBytes -= oldest.chunk.length;
-    }
+    while (this.#replay.bytes > REPLAY_BYTES || this.#replay.count > MAX_PIECES) this.#replay.shift();
     for (const watching of this.#viewers) {
-      watching.queue.push(piece);
-      watching.bytes += piece.chunk.length;
+      const { queue } = watching;
+      queue.push(piece);
       // What is replayed at first is not its fault.
-      if (watching.bytes > LAG_BYTES + REPLAY_BYTES) {
+      if (queue.bytes + watching.sending > LAG_BYTES + REPLAY_BYTES || queue.count > 2 * MAX_PIECES) {
         this.#leave(watching);
         watching.viewer.lagged();
       } else void this.#deliver(watching);
@@ -152,9 +143,10 @@ export class MainStreams {
     if (watching.writing) return;
     watching.writing = true;
     for (let next = watching.queue.shift(); next !== undefined; next = watching.queue.shift()) {
+      watching.sending = next.chunk.length;
       await watching.viewer.write(next.stream, next.chunk);
-      watching.bytes -= next.chunk.length;
     }
+    watching.sending = 0;
     watching.writing = false;
     if (this.#ended && !watching.gone) {
       this.#leave(watching);

@@ -215,62 +215,87 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
 });
 
 const noRunc = missing('runc');
-describe.skipIf(noRunc !== undefined)('a main process with a terminal', () => {
-  test('is attached to, replays what it printed, takes what is typed, and tells its exit code', async () => {
-    await ensureBuilt();
-    const world = await startWorld();
-    await world.control('POST', '/policy', POLICY);
-    const sandbox = await startSandbox({
-      gateway: world.gatewayUrl,
-      network: await world.network(),
-      env: {
-        OPENSHELL_MAIN_PROCESS_SPEC: JSON.stringify({
-          version: 1,
-          command: [
-            '/bin/sh',
-            '-c',
-            'test -t 0 && echo on a terminal; read line; echo "heard $line"; exit 9',
-          ],
-          tty: true,
-        }),
-      },
-      command: [],
-    });
-    try {
-      const ready = (): void => {
-        expect(sandbox.printed().stdout).toContain('on a terminal');
-        expect(world.gatewayOutput()).toContain('established');
-      };
-      await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
-      const place = { gateway: GATEWAY, sandbox: sandbox.sandboxId };
-      const child = spawn(
-        'nsenter',
-        [
-          `--net=${namespacePath(world.namespace)}`,
-          '--',
-          'ssh',
-          ...sshOptions(place),
-          '-T',
-          '-s',
-          'sandbox',
-          'openshell-main',
-        ],
-        { stdio: ['pipe', 'pipe', 'pipe'] },
-      );
-      let seen = '';
-      child.stdout.on('data', (chunk) => {
-        seen += chunk;
+describe.skipIf(noRunc !== undefined)('a main process', () => {
+  test.each([
+    ['with a terminal', true, 'test -t 0 && echo begins; read line; echo "heard $line"; exit 9'],
+    [
+      'without a terminal',
+      false,
+      'test -t 0 || echo begins > /dev/stdout; read line; echo "heard $line"; echo bad > /dev/stderr; exit 9',
+    ],
+  ])(
+    '%s is attached to, replays what it printed, takes what is typed, and tells its exit code',
+    async (_, tty, script) => {
+      await ensureBuilt();
+      const world = await startWorld();
+      await world.control('POST', '/policy', POLICY);
+      const sandbox = await startSandbox({
+        gateway: world.gatewayUrl,
+        network: await world.network(),
+        env: {
+          OPENSHELL_MAIN_PROCESS_SPEC: JSON.stringify({
+            version: 1,
+            command: ['/bin/sh', '-c', script],
+            tty,
+          }),
+        },
+        // `runc run` makes an ended pipe of no input; what Kubernetes and Podman use gives /dev/null or nothing.
+        stdin: 'pipe',
+        command: [],
       });
-      await vi.waitFor(() => expect(seen).toContain('on a terminal'), { timeout: 20_000, interval: 50 });
-      child.stdin.write('hello\n');
-      const code = await new Promise((resolve) => child.once('close', resolve));
-      expect(seen).toContain('heard hello');
-      expect(code).toBe(9);
-      expect((await sandbox.ended).code).toBe(9);
-      expect(sandbox.printed().stdout).toContain('heard hello');
-    } finally {
-      await sandbox.stop();
-      await world.stop();
-    }
-  }, 180_000);
+      try {
+        const ready = (): void => {
+          expect(sandbox.printed().stdout).toContain('begins');
+          expect(world.gatewayOutput()).toContain('established');
+        };
+        await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
+        const place = { gateway: GATEWAY, sandbox: sandbox.sandboxId };
+        const attach = () => {
+          const child = spawn(
+            'nsenter',
+            [
+              `--net=${namespacePath(world.namespace)}`,
+              ...['--', 'ssh', ...sshOptions(place), '-T', '-s', 'sandbox', 'openshell-main'],
+            ],
+            { stdio: ['pipe', 'pipe', 'pipe'] },
+          );
+          const seen = { stdout: '', stderr: '' };
+          child.stdout.on('data', (chunk) => (seen.stdout += chunk));
+          child.stderr.on('data', (chunk) => (seen.stderr += chunk));
+          return { child, seen, closed: new Promise((resolve) => child.once('close', resolve)) };
+        };
+        const first = attach();
+        await vi.waitFor(
+          () => expect(first.seen).toMatchObject({ stdout: expect.stringContaining('begins') }),
+          {
+            timeout: 20_000,
+            interval: 50,
+          },
+        );
+        const second = attach();
+        await vi.waitFor(() => expect(second.seen.stderr).toContain('you only watch'), {
+          timeout: 20_000,
+          interval: 50,
+        });
+        // Ctrl-P Ctrl-Q: the first leaves, and the process goes on.
+        first.child.stdin.write('\x10\x11');
+        expect(await first.closed).toBe(0);
+        const third = attach();
+        await vi.waitFor(() => expect(third.seen.stdout).toContain('begins'), {
+          timeout: 20_000,
+          interval: 50,
+        });
+        third.child.stdin.write('hello\n');
+        expect(await Promise.all([second.closed, third.closed])).toEqual([9, 9]);
+        for (const { seen } of [second, third]) expect(seen.stdout).toContain('heard hello');
+        if (!tty) expect(third.seen.stderr).toBe('bad\n');
+        expect((await sandbox.ended).code).toBe(9);
+        expect(sandbox.printed().stdout).toContain('heard hello');
+      } finally {
+        await sandbox.stop();
+        await world.stop();
+      }
+    },
+    180_000,
+  );
 });

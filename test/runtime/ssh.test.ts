@@ -103,6 +103,11 @@ for (const place of places) {
         const ran = await ssh.run(['cat; echo wrong >&2; exit 7'], { input: Buffer.from('typed') });
         expect([ran.code, ran.stdout.toString(), ran.stderr]).toEqual([7, 'typed', 'wrong\n']);
         expect((await ssh.run(['kill -TERM $$'])).code).toBe(143);
+        // By name they are opened anew, which no socket can be.
+        const named = await ssh.run(['echo out > /dev/stdout; echo err > /dev/stderr; cat < /dev/stdin'], {
+          input: Buffer.from('in'),
+        });
+        expect([named.code, named.stdout.toString(), named.stderr]).toEqual([0, 'out\nin', 'err\n']);
         const shell = await ssh.run([], { input: Buffer.from('echo $0; exit 4\n') });
         expect([shell.code, shell.stdout.toString()]).toEqual([4, '/bin/bash\n']);
       });

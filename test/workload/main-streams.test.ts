@@ -1,6 +1,7 @@
 import { PassThrough, Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { MainStreams, type OutputName, type Viewer } from '../../supervisor/workload/main-streams.ts';
+import { MainStreams, type Viewer } from '../../supervisor/workload/main-streams.ts';
+import type { OutputName } from '../../supervisor/workload/output-pieces.ts';
 
 function streams() {
   const input = new PassThrough();
@@ -72,6 +73,35 @@ describe('the streams of the main process', () => {
     await turn();
     expect(late.seen.output.length).toBe(1 << 20);
     expect(late.seen.output.endsWith('9')).toBe(true);
+  });
+
+  test('cost little when they come byte by byte, and are bounded when they cannot be joined', async () => {
+    const { made, output, errors } = streams();
+    const early = viewer(true);
+    made.attach(early.made, true);
+    for (let n = 0; n < 20_000; n += 1) {
+      output.write('o');
+      if (n % 500 === 0) await turn();
+    }
+    await turn();
+    expect(early.seen.lagged).toBe(0);
+    let writes = 0;
+    const count = async (): Promise<void> => {
+      writes += 1;
+    };
+    made.attach({ ...viewer().made, write: count }, true);
+    await expect.poll(() => writes).toBeGreaterThan(0);
+    await turn();
+    expect(writes).toBeLessThan(10);
+    for (let n = 0; n < 20_000; n += 1) {
+      output.write('o');
+      errors.write('e');
+      await turn();
+    }
+    expect(early.seen.lagged).toBe(1);
+    const late = viewer();
+    made.attach(late.made, true);
+    await expect.poll(() => late.seen.output.length + late.seen.errors.length).toBe(8_192);
   });
 
   test('send away who does not keep up, and wait for nobody', async () => {
