@@ -1,0 +1,318 @@
+/** People at work in a sandbox with their own tools: terminals, editors, OpenSSH's programs, rsync and git. */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { namespacePath } from '../../scripts/lib/network.ts';
+import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
+import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { missing } from './requirements.ts';
+import { openScreen, type Screen } from './screen.ts';
+
+const MAIN = join(import.meta.dirname, '../dev-gateway/main.ts');
+const GATEWAY = '10.77.0.1:8080';
+const POLICY = `version: 1
+filesystem_policy:
+  include_workdir: true
+  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
+  read_write: [/tmp, /dev/null, /dev/ptmx, /dev/pts]
+`;
+const PLACES = [
+  { name: 'runc', runtime: 'runc' },
+  { name: 'gVisor', runtime: 'runsc' },
+] as const;
+
+describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
+  const why = missing(runtime, 'ssh', 'rsync', 'tmux', 'git');
+  const here = mkdtempSync(join(tmpdir(), 'people-'));
+  const config = join(here, 'ssh_config');
+  let world: World;
+  let sandbox: RunningSandbox;
+
+  beforeAll(async () => {
+    if (why !== undefined) return;
+    await ensureBuilt();
+    world = await startWorld();
+    await world.control('POST', '/policy', POLICY);
+    sandbox = await startSandbox({
+      runtime,
+      rootfs: 'people',
+      gateway: world.gatewayUrl,
+      network: await world.network(),
+      command: ['/bin/sh', '-c', 'echo begins; exec sleep 1000'],
+    });
+    const options = sshOptions({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
+    const lines = options.filter((word) => word !== '-o').map((word) => `  ${word.replace('=', ' ')}\n`);
+    writeFileSync(config, `Host sandbox\n${lines.join('')}`);
+    const ready = (): void => {
+      expect(sandbox.printed().stdout).toContain('begins');
+      expect(world.gatewayOutput()).toContain('established');
+    };
+    await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
+  }, 240_000);
+  afterAll(async () => {
+    await sandbox?.stop();
+    await world?.stop();
+    rmSync(here, { recursive: true, force: true });
+  }, 120_000);
+
+  const enter = () => ['nsenter', `--net=${namespacePath(world.namespace)}`, '--'] as const;
+  const start = (command: readonly string[]) => {
+    const [program, ...args] = enter();
+    const child = spawn(program, [...args, ...command], { stdio: ['pipe', 'pipe', 'pipe'] });
+    const seen = { stdout: '', stderr: '' };
+    child.stdout.on('data', (chunk) => (seen.stdout += chunk));
+    child.stderr.on('data', (chunk) => (seen.stderr += chunk));
+    child.stdin.on('error', () => undefined);
+    return { child, seen, closed: new Promise<number>((resolve) => child.once('close', resolve)) };
+  };
+  const run = async (...command: readonly string[]) => {
+    const { child, seen, closed } = start(command);
+    child.stdin.end();
+    return { code: await closed, ...seen };
+  };
+  const ssh = (...command: readonly string[]) => run('ssh', '-F', config, 'sandbox', ...command);
+  const place = () => ['--gateway', GATEWAY, '--sandbox', sandbox.sandboxId];
+  const gateway = (verb: string) => [process.execPath, MAIN, verb, ...place()];
+  const shell = (columns: number, rows: number): Screen => {
+    const screen = openScreen([...enter(), ...gateway('shell')], columns, rows);
+    return screen;
+  };
+  const shows = (screen: Screen, text: string | RegExp) =>
+    vi.waitFor(() => expect(screen.read()).toMatch(text), { timeout: 20_000, interval: 100 });
+
+  test.skipIf(why !== undefined)(
+    'has a shell on a terminal, which follows the window, and whose Ctrl-C ends a program alone',
+    async () => {
+      const screen = shell(100, 30);
+      try {
+        await shows(screen, /\$$/m);
+        screen.type('stty size; tty');
+        screen.press('Enter');
+        await shows(screen, /^30 100\n\/dev\/pts\/\d+$/m);
+        screen.resize(72, 20);
+        // The new size travels beside what is typed.
+        await vi.waitFor(
+          () => {
+            screen.type('stty size');
+            screen.press('Enter');
+            expect(screen.read()).toMatch(/^20 72$/m);
+          },
+          { timeout: 10_000, interval: 500 },
+        );
+        // The gVisor of Debian 12 makes no signals of typed characters.
+        if (runtime !== 'runsc') {
+          screen.type('sleep 1000; echo after=$?');
+          screen.press('Enter');
+          await shows(screen, /sleep 1000; echo/);
+          await vi.waitFor(
+            () => {
+              screen.press('C-c');
+              expect(screen.read()).toMatch(/\^C/);
+            },
+            { timeout: 10_000, interval: 500 },
+          );
+        }
+        screen.type('exit 5');
+        screen.press('Enter');
+        await shows(screen, /^ended with 5$/m);
+      } finally {
+        screen.stop();
+      }
+    },
+    90_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'edits a file with vi, on the whole screen',
+    async () => {
+      const screen = shell(80, 24);
+      try {
+        await shows(screen, /\$$/m);
+        screen.type('vi /tmp/letter');
+        screen.press('Enter');
+        await shows(screen, /^~$/m);
+        expect(
+          screen
+            .read()
+            .split('\n')
+            .filter((line) => line === '~').length,
+        ).toBeGreaterThan(15);
+        screen.type('iDear world');
+        screen.press('Enter');
+        screen.type('grüße');
+        screen.press('Escape');
+        screen.resize(60, 12);
+        await vi.waitFor(
+          () =>
+            expect(
+              screen
+                .read()
+                .split('\n')
+                .filter((line) => line === '~').length,
+            ).toBeLessThan(12),
+          { timeout: 10_000, interval: 100 },
+        );
+        screen.type(':wq');
+        screen.press('Enter');
+        await shows(screen, /\$$/m);
+        expect((await ssh('cat /tmp/letter')).stdout).toBe('Dear world\ngrüße\n');
+      } finally {
+        screen.stop();
+      }
+    },
+    90_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'leaves a tmux in the sandbox, and finds it again',
+    async () => {
+      let screen = shell(80, 24);
+      try {
+        await shows(screen, /\$$/m);
+        screen.type('tmux -f /dev/null new -s inner');
+        screen.press('Enter');
+        await shows(screen, /\[inner\]/);
+        screen.type('echo answer=$((6*7))');
+        screen.press('Enter');
+        await shows(screen, /^answer=42$/m);
+        screen.stop(); // the window is closed, and with it the connection
+        screen = shell(80, 24);
+        await shows(screen, /\$$/m);
+        screen.type('tmux attach -t inner');
+        screen.press('Enter');
+        await shows(screen, /^answer=42$/m);
+        screen.press('C-b', 'd');
+        await shows(screen, /\[detached/);
+      } finally {
+        screen.stop();
+        await ssh('tmux kill-server');
+      }
+    },
+    90_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'copies 10 MB both ways with scp, sftp and rsync, and clones with git',
+    async () => {
+      const bytes = randomBytes(10 << 20);
+      mkdirSync(join(here, 'tree/inner'), { recursive: true });
+      writeFileSync(join(here, 'tree/inner/bytes'), bytes);
+      const same = (path: string) => readFileSync(path).equals(bytes);
+      const remote = 'sandbox:/tmp';
+      expect(await run('scp', '-F', config, join(here, 'tree/inner/bytes'), `${remote}/scp`)).toMatchObject({
+        code: 0,
+      });
+      expect(await run('scp', '-F', config, `${remote}/scp`, join(here, 'scp'))).toMatchObject({ code: 0 });
+      expect(await run(...gateway('cp'), ':/tmp/scp', join(here, 'cp'))).toMatchObject({ code: 0 });
+      const batch = join(here, 'batch');
+      writeFileSync(batch, `put -R ${here}/tree /tmp/sftp\nget /tmp/sftp/inner/bytes ${here}/sftp\n`);
+      expect(await run('sftp', '-F', config, '-b', batch, 'sandbox')).toMatchObject({ code: 0 });
+      const rsync = ['rsync', '-a', '--delete', '-e', `ssh -F ${config}`];
+      expect(await run(...rsync, `${here}/tree/`, `${remote}/rsync/`)).toMatchObject({ code: 0 });
+      await ssh('printf x > /tmp/rsync/extra; printf y >> /tmp/rsync/inner/bytes');
+      expect(await run(...rsync, `${here}/tree/`, `${remote}/rsync/`)).toMatchObject({ code: 0 });
+      // Not ls: its statx(2) is EINVAL to the gVisor of Debian 12.
+      expect((await ssh('echo /tmp/rsync/*')).stdout).toBe('/tmp/rsync/inner\n');
+      expect(await run(...rsync, `${remote}/rsync/`, `${here}/rsync/`)).toMatchObject({ code: 0 });
+      for (const path of ['scp', 'cp', 'sftp', 'rsync/inner/bytes'])
+        expect([path, same(join(here, path))]).toEqual([path, true]);
+      const made = await ssh(
+        'git init -q -b main /tmp/repo && cd /tmp/repo && echo hello > a && git add a && git -c user.name=x -c user.email=x@y commit -qm one',
+      );
+      expect(made).toMatchObject({ code: 0 });
+      const clone = [
+        'git',
+        '-c',
+        `core.sshCommand=ssh -F ${config}`,
+        'clone',
+        '-q',
+        'sandbox:/tmp/repo',
+        join(here, 'repo'),
+      ];
+      expect(await run(...clone)).toMatchObject({ code: 0 });
+      expect(readFileSync(join(here, 'repo/a'), 'utf8')).toBe('hello\n');
+    },
+    180_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'has an editor install its server, which outlives the connection and is reached through it',
+    async () => {
+      // As VS Code's Remote-SSH does it: a script on the input of a shell, with a SOCKS port beside it.
+      const script = (again: boolean) => `set -e
+        mkdir -p ~/.editor-server/bin && cd ~/.editor-server
+        if [ ! -e bin/pid ] || [ ! -d /proc/$(cat bin/pid) ]; then
+          echo installing
+          printf 'the server speaks' > index.html
+          PYTHONUNBUFFERED=1 setsid nohup python3 -m http.server --bind 127.0.0.1 0 > bin/log 2>&1 < /dev/null &
+          echo $! > bin/pid
+        fi
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do grep -q port bin/log && break; sleep 0.5; done
+        echo "listeningOn==$(sed -n 's/.* port \\([0-9]*\\) .*/\\1/p' bin/log)=="
+        ${again ? 'exit 3' : 'while read line; do echo "got $line"; done'}
+      `;
+      const connect = async (again: boolean) => {
+        const socks = again ? '1181' : '1180';
+        const editor = start(['ssh', '-F', config, '-T', '-D', `127.0.0.1:${socks}`, 'sandbox', 'bash']);
+        editor.child.stdin.write(
+          `bash -c "$(echo ${Buffer.from(script(again)).toString('base64')} | base64 -d)"\n`,
+        );
+        await vi.waitFor(() => expect(editor.seen.stdout).toMatch(/listeningOn==\d+==/), {
+          timeout: 30_000,
+          interval: 50,
+        });
+        return { ...editor, socks, port: /listeningOn==(\d+)==/.exec(editor.seen.stdout)?.[1] };
+      };
+      const first = await connect(false);
+      const ask = () =>
+        run(
+          'curl',
+          '-sS',
+          '-m',
+          '10',
+          '--socks5-hostname',
+          `127.0.0.1:${first.socks}`,
+          `http://localhost:${first.port}/index.html`,
+        );
+      const answers = await Promise.all(Array.from({ length: 10 }, ask));
+      expect(answers.map(({ stdout }) => stdout)).toEqual(Array(10).fill('the server speaks'));
+      first.child.stdin.write('still here\n');
+      await vi.waitFor(() => expect(first.seen.stdout).toContain('got still here'), { timeout: 10_000 });
+      first.child.kill();
+      await first.closed;
+      const second = await connect(true);
+      expect(second.seen.stdout).not.toContain('installing');
+      expect(second.port).toBe(first.port);
+      second.child.stdin.end();
+      expect(await second.closed).toBe(3);
+    },
+    120_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'runs many commands over one connection that is shared',
+    async () => {
+      const shared = [
+        '-o',
+        `ControlPath=${here}/control`,
+        '-o',
+        'ControlMaster=auto',
+        '-o',
+        'ControlPersist=20',
+      ];
+      const one = (n: number) => run('ssh', ...shared, '-F', config, 'sandbox', `echo ${n}; exit ${n}`);
+      expect((await one(1)).code).toBe(1);
+      const all = await Promise.all(Array.from({ length: 20 }, (_, n) => one(n)));
+      expect(all.map(({ code, stdout }) => `${code} ${stdout}`)).toEqual(
+        Array.from({ length: 20 }, (_, n) => `${n} ${n}\n`),
+      );
+      await run('ssh', ...shared, '-F', config, '-O', 'exit', 'sandbox');
+    },
+    60_000,
+  );
+});
