@@ -3,7 +3,6 @@ import yargs, { type Argv } from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { userCommands } from './client/commands.ts';
 import { startDevGateway } from './server.ts';
-import type { LogView } from './state.ts';
 
 interface ServeFlags {
   readonly host: string;
@@ -64,24 +63,6 @@ async function ask(control: string, method: 'GET' | 'POST', path: string, body?:
   process.stdout.write(`${JSON.stringify(JSON.parse(text), null, 2)}\n`);
 }
 
-/** Prints what the gateway keeps; with `follow`, then what comes, asked for every second until interrupted. */
-async function printLogs(control: string, follow: boolean): Promise<void> {
-  let last: string | undefined;
-  for (;;) {
-    const response = await fetch(new URL('/logs', control));
-    const lines = ((await response.json()) as readonly LogView[]).map(
-      ({ timestampMs, level, target, message, fields }) =>
-        `${new Date(timestampMs).toISOString()} ${level} ${target}: ${message} ${JSON.stringify(fields)}`,
-    );
-    // The window of what is kept moves on: what is new stands behind the line that was printed last.
-    for (const line of lines.slice(last === undefined ? 0 : lines.lastIndexOf(last) + 1))
-      process.stdout.write(`${line.replace(/\p{Cc}+/gu, ' ')}\n`);
-    last = lines.at(-1) ?? last;
-    if (!follow) return;
-    await new Promise((resolve) => setTimeout(resolve, 1_000));
-  }
-}
-
 const withControl = <T>(args: Argv<T>) =>
   args.option('control', {
     type: 'string',
@@ -120,12 +101,6 @@ await userCommands(yargs(hideBin(process.argv)))
   )
   .command('sessions', 'list sessions and their beats', withControl, (args) =>
     ask(args.control, 'GET', '/sessions'),
-  )
-  .command(
-    'logs',
-    'print the logs, a line each',
-    (args) => withControl(args.option('follow', { alias: 'f', type: 'boolean', default: false })),
-    (args) => printLogs(args.control, args.follow),
   )
   .command('exits', 'print the reported exits', withControl, (args) => ask(args.control, 'GET', '/exits'))
   .command('denials', 'print denial summaries and proposals', withControl, (args) =>

@@ -208,7 +208,11 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
       // Debian's gVisor cannot always list /proc.
       if (runtime === 'runc')
         await expect.poll(count, { timeout: 30_000, interval: 1_000 }).toMatch(/^\d{1,2}$/);
-      expect(JSON.stringify(await world.control('GET', '/logs'))).toContain('SSH:OPEN');
+      const logs = await gateway(['logs', '--tail', '2000', '--since', '1h']);
+      expect([logs.code, logs.stdout.toString()]).toEqual([
+        0,
+        expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z OCSF .*SSH:OPEN/m),
+      ]);
     },
     120_000,
   );

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { Argv } from 'yargs';
 import { execCommand } from './exec.ts';
 import { forwardPort, sshProxy } from './forward.ts';
+import { showLogs } from './logs.ts';
 import { type Place, withPlace } from './place.ts';
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
@@ -71,6 +72,18 @@ export const userCommands = <T>(args: Argv<T>): Argv<T> =>
         if (local === '') throw new Error('the ports must be PORT or LOCAL:PORT');
         return forwardPort(flags, Number(local), Number(remote), (line) => console.log(line));
       },
+    )
+    .command(
+      'logs',
+      'show what the sandbox has logged',
+      (command) =>
+        withPlace(command)
+          .option('follow', { alias: 'f', type: 'boolean', default: false })
+          .option('tail', { alias: 'n', type: 'number', default: 200, describe: 'lines, at most' })
+          .option('since', { type: 'string', default: '', describe: 'as in 5m' })
+          .option('source', { type: 'string', array: true, default: [] as string[] })
+          .option('level', { type: 'string', default: '', describe: 'the least one' }),
+      (flags) => leave(showLogs(flags, process.stdout, Date.now())),
     )
     .command('ssh-proxy', 'what OpenSSH’s ProxyCommand runs', withPlace, (place) => leave(sshProxy(place)));
 
