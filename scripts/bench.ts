@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { access } from './bench/access.ts';
 import { within } from './bench/bounded.ts';
 import { buffer } from './bench/buffer.ts';
 import { decisions } from './bench/decisions.ts';
@@ -35,6 +36,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
   decisions,
   egress,
   inspected,
+  access,
   spawn,
   sockets,
   syscalls,

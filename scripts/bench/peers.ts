@@ -1,14 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { namespacePath } from '../lib/network.ts';
 import { ensureRootfs } from '../lib/rootfs.ts';
 import { ADDRESS, type Network, type World } from '../lib/world.ts';
-import { until } from './bounded.ts';
+import { MOUNTED, startServer } from './chroot.ts';
 
-const START_MS = 60_000;
-/** Where the peers find the bench's directory. */
-const MOUNTED = '/run/bench';
 const BODY = 1024;
 
 export const ORIGIN = { host: 'api.allowed.test', port: 9443 } as const;
@@ -145,39 +141,11 @@ export async function makePeers(directory: string, world: World) {
   truncateSync(at('big'), LARGE);
   mkdirSync(at('mitmproxy'));
 
-  const start = async (
+  const start = (
     namespace: string,
     command: readonly string[],
     listening: { readonly port: number; readonly exec: Network['exec'] },
-  ): Promise<ChildProcess> => {
-    // Never the machine's own /dev: a server that removes its pid file at the end would take a device with it.
-    const devices = ['null 1 3', 'zero 1 5', 'random 1 8', 'urandom 1 9', 'tty 5 0']
-      .map((device) => device.split(' '))
-      .map(([name, major, minor]) => `mknod -m 666 ${rootfs}/dev/${name} c ${major} ${minor}`)
-      .join(' && ');
-    const mounts = `mount -t tmpfs dev ${rootfs}/dev && mkdir -m 1777 ${rootfs}/dev/shm && ${devices} && mount -t proc proc ${rootfs}/proc && mount -t tmpfs run ${rootfs}/run && mkdir ${rootfs}${MOUNTED} && mount --bind ${directory} ${rootfs}${MOUNTED} && mount --bind ${directory}/resolv.conf ${rootfs}/etc/resolv.conf`;
-    // Each becomes the next one, so that the peer is our child, and the mounts go with it.
-    const child = spawn(
-      'nsenter',
-      [
-        ...[`--net=${namespacePath(namespace)}`, '--', 'setpriv', '--pdeathsig', 'KILL'],
-        ...['unshare', '--mount', 'sh', '-c', `ulimit -n 8192; ${mounts} && exec chroot "$@"`, 'sh', rootfs],
-        ...command,
-      ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
-    );
-    let words = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream.on('data', (part: Buffer) => {
-        words = (words + part.toString()).slice(-4096);
-      });
-    await until(START_MS, `${command[0]} does not listen`, async () => {
-      if (child.exitCode !== null) throw new Error(`${command[0]} ended with ${child.exitCode}: ${words}`);
-      const { stdout } = await listening.exec(['ss', '-Hltn', `sport = :${listening.port}`]);
-      return stdout.trim() === '' ? undefined : true;
-    });
-    return child;
-  };
+  ): Promise<ChildProcess> => startServer({ rootfs, directory, namespace, command, ...listening });
   return {
     origin: () =>
       start(world.namespace, ['nginx', '-c', `${MOUNTED}/origin.conf`], { ...ORIGIN, exec: world.exec }),

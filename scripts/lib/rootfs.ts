@@ -35,12 +35,13 @@ const CLIENT_PACKAGES = [
 /** What people work with who open a shell: for the tests of terminals and of copying. */
 const PEOPLE_PACKAGES = [...DEBIAN_PACKAGES, 'git', 'rsync', 'tmux', 'vim-tiny'];
 
-/** Other proxies that look into TLS, and a server that is never the bottleneck: for `npm run bench` alone. */
+/** Other proxies that look into TLS, a server that is never the bottleneck, and sshd: for `npm run bench` alone. */
 // debootstrap finds no package by another one's name, as apt does: python3-cffi-backend is what mitmproxy needs.
 const PEER_PACKAGES = [
   'ca-certificates',
   'mitmproxy',
   'nginx-light',
+  'openssh-server',
   'python3-cffi-backend',
   'squid-openssl',
 ];
@@ -70,7 +71,7 @@ const NAMES: Readonly<Record<RootfsKind, string>> = {
   debian: 'debian-bookworm-2',
   clients: 'debian-bookworm-clients-2',
   people: 'debian-bookworm-people-1',
-  peers: 'debian-bookworm-peers-1',
+  peers: 'debian-bookworm-peers-2',
   busybox: 'busybox-2',
 };
 

@@ -230,13 +230,15 @@ for (const place of places) {
         const facts = () => {
           if (pid === undefined) return undefined;
           const processes = tree(pid);
-          const supervisor = processes.find(
-            (one) => readFileSync(`/proc/${one}/comm`, 'latin1') === 'supervisor\n',
+          // Node's name for its main thread, and so for its process.
+          const supervisor = processes.find((one) =>
+            readFileSync(`/proc/${one}/comm`, 'latin1').startsWith('node'),
           );
+          if (supervisor === undefined) throw new Error('the supervisor is not to be seen');
           return {
             processes: processes.length,
             terminals: readdirSync(`/proc/${pid}/root/dev/pts`),
-            descriptors: readdirSync(`/proc/${supervisor ?? pid}/fd`).length,
+            descriptors: readdirSync(`/proc/${supervisor}/fd`).length,
           };
         };
         await all(4);
