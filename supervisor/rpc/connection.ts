@@ -172,6 +172,7 @@ export function openConnection(destination: Destination, options: ConnectionOpti
         socket = dial(destination);
         return socket;
       },
+      maxSessionMemory: MAX_SESSION_MB,
       settings: {
         enablePush: false,
         ...(options.windowBytes === undefined ? {} : { initialWindowSize: options.windowBytes }),
@@ -231,12 +232,15 @@ function refused(events: CallEvents, error: CallError): Call {
   queueMicrotask(close);
   return {
     send: () => true,
-    sendFrame: () => true,
+    sendData: () => true,
     pause: () => undefined,
     resume: () => undefined,
     end: () => undefined,
     cancel: close,
   };
 }
+
+/** Of what waits on one connection, in MB: beyond it Node resets calls with ENHANCE_YOUR_CALM when their answer begins. */
+const MAX_SESSION_MB = 64;
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

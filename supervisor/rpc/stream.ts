@@ -1,5 +1,7 @@
 import { type ClientHttp2Stream, constants } from 'node:http2';
+import type { Writable } from 'node:stream';
 import type { Clock } from '../clock.ts';
+import { DataFrameReader, dataHead } from './data-frames.ts';
 import { FrameReader, frameOf } from './frames.ts';
 import { statusOf, statusOfHttp, statusOfReset } from './outcome.ts';
 import { CallError, STATUS } from './status.ts';
@@ -7,6 +9,8 @@ import { CallError, STATUS } from './status.ts';
 /** What a call tells its caller. `closed` comes exactly once, and nothing after it; undefined is OK. */
 export interface CallEvents {
   message(bytes: Buffer): void;
+  /** Where it is given, data frames come here, piece by piece and uncopied, and only other messages to `message`. */
+  data?(bytes: Buffer): void;
   /** What `send` found no room for is on its way: there is room again. */
   drained?(): void;
   /**
@@ -20,8 +24,11 @@ export interface CallEvents {
 export interface Call {
   /** False when too much waits to be sent: the other side does not read. */
   send(message: Uint8Array): boolean;
-  /** Sends a whole frame, its head included. False when it has to wait: `drained` is told when there is room again. */
-  sendFrame(frame: Buffer): boolean;
+  /**
+   * Sends bytes as a data frame; they must not change any more. False when they have to wait: `drained` is told when there is
+   * room again.
+   */
+  sendData(data: Buffer): boolean;
   /** Takes nothing more for now, so that the other side has to wait (RFC 9113, 5.2); what was taken is still told. */
   pause(): void;
   resume(): void;
@@ -47,7 +54,7 @@ export interface CallOptions {
 
 /** Speaks gRPC on an HTTP/2 stream whose request headers have been sent. */
 export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: CallOptions): Call {
-  const reader = new FrameReader(options.maxMessageBytes);
+  const push = pusher(events, options.maxMessageBytes, () => over);
   let outcome: { readonly error: CallError | undefined } | undefined;
   let over = false;
   const finish = (error: CallError | undefined): void => {
@@ -81,10 +88,7 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
   stream.on('data', (chunk: Buffer) => {
     if (over) return;
     try {
-      for (const message of reader.push(chunk)) {
-        if (over) return;
-        events.message(message);
-      }
+      push(chunk);
     } catch (error) {
       finish(error instanceof CallError ? error : new CallError(STATUS.INTERNAL, String(error)));
     }
@@ -94,9 +98,9 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
   });
   stream.on('end', () => {
     if (outcome === undefined) return; // the reset that follows tells why
-    if (outcome.error === undefined && events.ended !== undefined && !stream.writableEnded && reader.complete)
+    if (outcome.error === undefined && events.ended !== undefined && !stream.writableEnded && push.complete())
       return events.ended(); // the close that follows our own end tells the outcome
-    if (outcome.error === undefined && !reader.complete)
+    if (outcome.error === undefined && !push.complete())
       finish(new CallError(STATUS.INTERNAL, 'the answer ends within a message'));
     else finish(outcome.error);
   });
@@ -111,7 +115,7 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
       stream.write(frameOf(message));
       return stream.writableLength <= MAX_UNSENT;
     },
-    sendFrame: (frame) => over || stream.destroyed || stream.writableEnded || stream.write(frame),
+    sendData: (data) => over || stream.destroyed || stream.writableEnded || writeData(stream, data),
     pause: () => void stream.pause(),
     resume: () => void stream.resume(),
     end() {
@@ -119,4 +123,43 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
     },
     cancel: () => finish(new CallError(STATUS.CANCELLED, 'given up')),
   };
+}
+
+/** Up to here a copy costs less than a write of its own. */
+const COPY_BYTES = 4 << 10;
+
+/** Writes bytes as a data frame (data-frames.ts), large ones without a copy. False when they have to wait for `drain`. */
+export function writeData(stream: Writable, data: Buffer): boolean {
+  const head = dataHead(data.length);
+  if (data.length <= COPY_BYTES) return stream.write(Buffer.concat([head, data]));
+  stream.cork();
+  stream.write(head);
+  const room = stream.write(data);
+  stream.uncork();
+  return room;
+}
+
+interface Push {
+  (chunk: Buffer): void;
+  /** Whether the stream stands between two messages. */
+  complete(): boolean;
+}
+
+/** What takes the bytes of an answer apart; nothing is told once the call is over. */
+function pusher(events: CallEvents, maxBytes: number, over: () => boolean): Push {
+  const message = (bytes: Buffer): void => {
+    if (!over()) events.message(bytes);
+  };
+  if (events.data !== undefined) {
+    const data = (bytes: Buffer): void => {
+      if (!over()) events.data?.(bytes);
+    };
+    const reader = new DataFrameReader(maxBytes, { data, message });
+    return Object.assign((chunk: Buffer) => reader.push(chunk), { complete: () => reader.complete });
+  }
+  const reader = new FrameReader(maxBytes);
+  const push = (chunk: Buffer): void => {
+    for (const one of reader.push(chunk)) message(one);
+  };
+  return Object.assign(push, { complete: () => reader.complete });
 }

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { status } from '@grpc/grpc-js';
-import type {
-  GatewayMessage,
-  RelayOpen,
-  RelayOpenResult,
+import {
+  type GatewayMessage,
+  RelayFrame,
+  type RelayOpen,
+  type RelayOpenResult,
 } from '../../proto/generated/openshell/v1/openshell.ts';
-import type { RelayCall } from './relay-call.ts';
+import type { DataCall } from './data-call.ts';
 
 /** Contract.md, 2.2. */
 const PENDING_MS = 10_000;
@@ -88,8 +89,8 @@ export class RelayBroker {
   }
 
   /** A RelayStream of a sandbox: its first frame claims the channel. */
-  async claim(sandboxId: string, call: RelayCall): Promise<void> {
-    const channelId = await call.channel;
+  async claim(sandboxId: string, call: DataCall): Promise<void> {
+    const channelId = channelOf(await call.first);
     if (channelId === undefined || channelId === '')
       return call.refuse(status.INVALID_ARGUMENT, 'the first frame must be init with a channel_id');
     const pending = this.#pending.get(channelId);
@@ -106,5 +107,14 @@ export class RelayBroker {
       await new Promise((resolve) => setTimeout(resolve, step));
       waited += step;
     }
+  }
+}
+
+function channelOf(message: Buffer | undefined): string | undefined {
+  try {
+    const { payload } = RelayFrame.decode(message ?? Buffer.alloc(0));
+    return payload?.$case === 'init' ? payload.value.channelId : undefined;
+  } catch {
+    return undefined;
   }
 }

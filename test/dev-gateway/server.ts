@@ -10,9 +10,9 @@ import {
 import type { Result } from '../../supervisor/result.ts';
 import { err, ok } from '../../supervisor/result.ts';
 import { startControl } from './control.ts';
+import { serveDataCalls, type TakeDataCall } from './data-call.ts';
 import { serviceDefinition } from './grpc.ts';
 import { policyFromYaml } from './policy-yaml.ts';
-import { serveRelayStreams } from './relay-call.ts';
 import { type Fault, GatewayService } from './service.ts';
 import type { AnalysisView, ExitView, LogView, PolicyReportView, SessionView } from './state.ts';
 import type { MintedToken } from './tokens.ts';
@@ -114,7 +114,20 @@ export async function startDevGateway(options: DevGatewayOptions = {}): Promise<
         error === null ? resolve(bound) : reject(error),
       );
     });
-    serveRelayStreams(server, (call, headers) => service.relay(call, Metadata.fromHttp2Headers(headers)));
+    const calls: Record<string, TakeDataCall> = {
+      relayStream: (call, headers) => service.relay(call, Metadata.fromHttp2Headers(headers)),
+      forwardTcp: (call, headers) => service.forward(call, Metadata.fromHttp2Headers(headers)),
+    };
+    for (const name of options.missing ?? []) delete calls[name];
+    serveDataCalls(
+      server,
+      Object.fromEntries(
+        Object.entries(calls).map(([name, take]) => [
+          `/${OpenShellDefinition.fullName}/${name[0]?.toUpperCase()}${name.slice(1)}`,
+          take,
+        ]),
+      ),
+    );
     return { server, port: taken };
   };
   const first = await listen(options.port ?? 0);

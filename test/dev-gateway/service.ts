@@ -20,12 +20,12 @@ import {
   type Vitals,
 } from '../../proto/generated/openshell/v1/openshell.ts';
 import { acceptable, readAnalysis } from './analysis.ts';
+import type { DataCall } from './data-call.ts';
 import { Drafts, withRule } from './drafts.ts';
 import type { Implementation } from './grpc.ts';
 import { readInferenceRoutes } from './inference.ts';
 import { readMiddlewares, type ToldMiddlewares } from './middlewares.ts';
 import { readProviders } from './providers.ts';
-import type { RelayCall } from './relay-call.ts';
 import { RelayBroker } from './relays.ts';
 import {
   type AnalysisView,
@@ -211,14 +211,19 @@ export class GatewayService {
     this.#place = { host, port };
   }
 
-  /** A RelayStream, which grpc-js cannot serve; see relay-call.ts. */
-  relay(call: RelayCall, metadata: Metadata): void {
+  /** A RelayStream, which grpc-js cannot serve; see data-call.ts. */
+  relay(call: DataCall, metadata: Metadata): void {
     try {
       void this.#relays.claim(this.#authorize(metadata, ''), call);
     } catch (error) {
       const { code, details } = asServiceError(error);
       call.refuse(code ?? status.INTERNAL, details ?? String(error));
     }
+  }
+
+  /** A ForwardTcp of a user. */
+  forward(call: DataCall, metadata: Metadata): void {
+    this.#users.forward(call, metadata);
   }
 
   /** A stream to a target inside a sandbox, as users' calls get it. */

@@ -1,15 +1,15 @@
-import { type Metadata, type ServerDuplexStream, type ServerWritableStream, status } from '@grpc/grpc-js';
-import type {
-  OpenShellDefinition,
-  RelayOpen,
-  SandboxLogLine,
-  SandboxStreamEvent,
+import { type Metadata, type ServerWritableStream, status } from '@grpc/grpc-js';
+import {
+  type OpenShellDefinition,
+  type RelayOpen,
+  type SandboxLogLine,
+  type SandboxStreamEvent,
   TcpForwardFrame,
-  TcpForwardInit,
-  WatchSandboxRequest,
+  type TcpForwardInit,
+  type WatchSandboxRequest,
 } from '../../proto/generated/openshell/v1/openshell.ts';
+import type { DataCall } from './data-call.ts';
 import { ExecService } from './exec.ts';
-import { FrameStream } from './frame-stream.ts';
 import type { Implementation } from './grpc.ts';
 import { type RelayBroker, RelayRefused } from './relays.ts';
 import { SshSessions } from './ssh-sessions.ts';
@@ -29,7 +29,6 @@ export interface UserServiceOptions {
 type UserMethods =
   | 'execSandbox'
   | 'execSandboxInteractive'
-  | 'forwardTcp'
   | 'createSshSession'
   | 'revokeSshSession'
   | 'watchSandbox'
@@ -58,8 +57,6 @@ export class UserService {
     return {
       execSandbox: (call) => this.#exec.unary(call),
       execSandboxInteractive: (call) => this.#exec.interactive(call),
-      forwardTcp: (call) =>
-        void this.#forward(call).catch((error: unknown) => call.emit('error', asStatus(error))),
       createSshSession: (call, callback) => {
         try {
           authorize(call.metadata);
@@ -121,17 +118,17 @@ export class UserService {
     call.on('close', stop);
   }
 
-  async #forward(call: ServerDuplexStream<TcpForwardFrame, TcpForwardFrame>): Promise<void> {
-    call.on('error', () => undefined);
-    this.#options.authorize(call.metadata);
-    const init = await new Promise<TcpForwardInit>((resolve, reject) => {
-      call.once('data', ({ payload }: TcpForwardFrame) => {
-        call.pause();
-        if (payload?.$case === 'init') resolve(payload.value);
-        else reject(new RelayRefused('INVALID_ARGUMENT', 'the first frame must be init'));
-      });
-      call.once('end', () => reject(new RelayRefused('INVALID_ARGUMENT', 'the first frame must be init')));
+  /** A ForwardTcp, which grpc-js does not serve here; see data-call.ts. */
+  forward(call: DataCall, metadata: Metadata): void {
+    this.#forward(call, metadata).catch((error: unknown) => {
+      const { code, message } = asStatus(error);
+      call.refuse(code, message);
     });
+  }
+
+  async #forward(user: DataCall, metadata: Metadata): Promise<void> {
+    this.#options.authorize(metadata);
+    const init = initOf(await user.first);
     const done = this.#sessions.connect(init.authorizationToken, init.sandboxId);
     if (done === undefined)
       throw Object.assign(new Error('the token of CreateSshSession is unknown or has expired'), {
@@ -143,8 +140,7 @@ export class UserService {
       });
     try {
       const inside = await this.#options.relays.open(init.sandboxId, targetOf(init), init.serviceId);
-      const user = new FrameStream(call);
-      inside.once('error', (error) => user.destroy(error));
+      inside.once('error', (error) => user.refuse(status.UNAVAILABLE, error.message));
       user.once('error', (error) => inside.destroy(error));
       user.once('close', () => inside.destroy());
       inside.once('close', done);
@@ -156,6 +152,12 @@ export class UserService {
       throw error;
     }
   }
+}
+
+function initOf(message: Buffer | undefined): TcpForwardInit {
+  const payload = message === undefined ? undefined : TcpForwardFrame.decode(message).payload;
+  if (payload?.$case !== 'init') throw new RelayRefused('INVALID_ARGUMENT', 'the first frame must be init');
+  return payload.value;
 }
 
 function targetOf({ target }: TcpForwardInit): RelayOpen['target'] {

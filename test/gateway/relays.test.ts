@@ -3,9 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { Duplex, PassThrough } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { RelayFrame } from '../../proto/generated/openshell/v1/openshell.ts';
 import type { GatewayLinkOptions } from '../../supervisor/gateway/link.ts';
-import { dataFrame } from '../../supervisor/gateway/relay/data-frame.ts';
 import type { RelayEvent } from '../../supervisor/gateway/relay/relays.ts';
 import { type RelayTarget, relayTarget } from '../../supervisor/gateway/relay/target.ts';
 import { err, ok, type Result } from '../../supervisor/result.ts';
@@ -185,6 +183,74 @@ describe('a relay', () => {
     expect((await got).bytes.toString()).toBe('quick');
   }, 60_000);
 
+  const MANY = 96;
+  const settled = async (count: () => number): Promise<void> => {
+    let before = -1;
+    const still = (): boolean => {
+      const same = count() === before;
+      before = count();
+      return same;
+    };
+    await expect.poll(still, { interval: 300, timeout: 20_000 }).toBe(true);
+  };
+
+  test('of a hundred that the gateway does not read holds up neither another one nor a call', async () => {
+    let sent = 0;
+    const endless = (): Duplex =>
+      new Duplex({
+        read(size) {
+          sent += size;
+          this.push(Buffer.alloc(size));
+        },
+        write: (_chunk, _encoding, done) => done(),
+      });
+    const echoing = await echo();
+    const { link } = await linked({
+      max: MANY + 1,
+      connect: async (target) =>
+        target.kind === 'tcp' && target.port === echoing ? dialTcp(target) : ok(endless()),
+    });
+    for (let n = 0; n < MANY; n += 1) {
+      const stream = await gateway.openRelay('sb-1', tcp(1));
+      undo.push(() => stream.destroy());
+    }
+    await settled(() => sent);
+    expect(sent / MANY).toBeLessThan(1 << 20);
+    const stream = await gateway.openRelay('sb-1', tcp(echoing));
+    const got = collect(stream);
+    stream.end('quick');
+    expect((await got).bytes.toString()).toBe('quick');
+    await expect(link.providerEnvironment()).resolves.toBeDefined();
+  }, 60_000);
+
+  test('of a hundred whose targets read nothing holds up neither another one nor a call', async () => {
+    const deaf = (): Duplex => new Duplex({ read: () => undefined, write: () => undefined });
+    const echoing = await echo();
+    const { link } = await linked({
+      max: MANY + 1,
+      connect: async (target) =>
+        target.kind === 'tcp' && target.port === echoing ? dialTcp(target) : ok(deaf()),
+    });
+    let written = 0;
+    for (let n = 0; n < MANY; n += 1) {
+      const stream = await gateway.openRelay('sb-1', tcp(1));
+      undo.push(() => stream.destroy());
+      const more = (): void => {
+        written += 64 << 10;
+        if (stream.write(Buffer.alloc(64 << 10))) setImmediate(more);
+        else stream.once('drain', more);
+      };
+      more();
+    }
+    await settled(() => written);
+    expect(written / MANY).toBeLessThan(1 << 20);
+    const stream = await gateway.openRelay('sb-1', tcp(echoing));
+    const got = collect(stream);
+    stream.end('quick');
+    expect((await got).bytes.toString()).toBe('quick');
+    await expect(link.providerEnvironment()).resolves.toBeDefined();
+  }, 60_000);
+
   test('lets its target write only as fast as the gateway reads', async () => {
     const target = new PassThrough({ highWaterMark: 16 << 10 });
     const reads: number[] = [];
@@ -293,14 +359,6 @@ test('a sandbox cannot use what is for people, nor another sandbox’s channel',
   await expect(client.forward('sb-1', tcp(1), 'no token').then(collect)).resolves.toMatchObject({
     error: expect.objectContaining({ message: expect.stringContaining('unknown or has expired') }),
   });
-});
-
-test.each([0, 1, 127, 128, 16_383, 16_384, 65_536, 2_097_152])('a frame of %i bytes reads back', (length) => {
-  const data = randomBytes(length);
-  const frame = dataFrame(data);
-  expect(frame.readUInt32BE(1)).toBe(frame.length - 5);
-  const { payload } = RelayFrame.decode(frame.subarray(5));
-  expect(payload?.$case === 'data' && Buffer.from(payload.value).equals(data)).toBe(true);
 });
 
 test.each([

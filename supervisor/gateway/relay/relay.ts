@@ -2,7 +2,6 @@ import type { Duplex } from 'node:stream';
 import { RelayFrame } from '../../../proto/generated/openshell/v1/openshell.ts';
 import type { CallError } from '../../rpc/status.ts';
 import type { Call, CallEvents } from '../../rpc/stream.ts';
-import { dataFrame } from './data-frame.ts';
 
 export interface RelayTotals {
   /** Bytes from the target to the user. */
@@ -40,7 +39,8 @@ export class Relay {
     this.#options = options;
     const { channelId, target, call } = options;
     this.#call = call({
-      message: (bytes) => this.#take(bytes),
+      message: (bytes) => this.#takeInit(bytes),
+      data: (bytes) => this.#take(bytes),
       drained: () => void target.resume(),
       ended: () => this.#endTarget(),
       closed: (error) => this.#closed(error),
@@ -66,23 +66,29 @@ export class Relay {
     this.#sent += chunk.length;
     let room = true;
     for (let at = 0; at < chunk.length; at += MAX_PIECE)
-      room = this.#call.sendFrame(dataFrame(chunk.subarray(at, at + MAX_PIECE)));
+      room = this.#call.sendData(chunk.subarray(at, at + MAX_PIECE));
     if (!room) this.#options.target.pause();
   }
 
   #take(bytes: Buffer): void {
-    if (this.#over) return;
     const { target } = this.#options;
+    if (this.#over || !target.writable) return;
+    this.#received += bytes.length;
+    if (!target.write(bytes)) this.#call.pause();
+  }
+
+  /** Whatever is no plain data: an init, or data that somebody has encoded in an unusual way. */
+  #takeInit(bytes: Buffer): void {
+    if (this.#over) return;
     const { payload } = RelayFrame.decode(bytes);
-    // The gateway never has to say which channel it is: a second one would be a mistake (contract.md, 2.2).
-    if (payload?.$case === 'init') {
-      if (this.#initialised) this.end('the gateway named the channel twice');
-      this.#initialised = true;
+    if (payload?.$case === 'data') {
+      if (payload.value.length > 0) this.#take(Buffer.from(payload.value));
       return;
     }
-    if (payload?.$case !== 'data' || payload.value.length === 0 || !target.writable) return;
-    this.#received += payload.value.length;
-    if (!target.write(payload.value)) this.#call.pause();
+    if (payload?.$case !== 'init') return;
+    // The gateway never has to say which channel it is: a second one would be a mistake (contract.md, 2.2).
+    if (this.#initialised) this.end('the gateway named the channel twice');
+    this.#initialised = true;
   }
 
   #endTarget(): void {

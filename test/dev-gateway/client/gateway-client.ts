@@ -9,12 +9,14 @@ import {
   type GetSandboxLogsResponse,
   OpenShellDefinition,
   type SandboxStreamEvent,
-  type TcpForwardFrame,
+  TcpForwardFrame,
   type TcpForwardInit,
   type WatchSandboxRequest,
 } from '../../../proto/generated/openshell/v1/openshell.ts';
-import { FrameStream } from '../frame-stream.ts';
+import { systemClock } from '../../../supervisor/clock.ts';
+import { type Connection, openConnection } from '../../../supervisor/rpc/connection.ts';
 import { serviceDefinition } from '../grpc.ts';
+import { CallStream } from './call-stream.ts';
 
 const METHODS = serviceDefinition(OpenShellDefinition);
 type MethodName = keyof typeof OpenShellDefinition.methods;
@@ -22,9 +24,13 @@ type MethodName = keyof typeof OpenShellDefinition.methods;
 /** What a person does with a gateway. */
 export class GatewayClient {
   readonly #client: Client;
+  readonly #place: string;
+  /** What carries bytes: grpc-js copies each of them several times. */
+  #connection: Promise<Connection> | undefined;
 
   /** `place` is host:port. */
   constructor(place: string) {
+    this.#place = place;
     this.#client = new Client(place, credentials.createInsecure(), {
       'grpc.max_receive_message_length': 8 << 20,
     });
@@ -32,6 +38,10 @@ export class GatewayClient {
 
   close(): void {
     this.#client.close();
+    void this.#connection?.then(
+      (connection) => connection.destroy('the client has closed'),
+      () => undefined,
+    );
   }
 
   createSshSession(sandboxId: string): Promise<CreateSshSessionResponse> {
@@ -57,16 +67,13 @@ export class GatewayClient {
   /** A stream into a sandbox: its SSH server, or a port there. */
   async forward(sandboxId: string, target: TcpForwardInit['target'], token?: string): Promise<Duplex> {
     const authorizationToken = token ?? (await this.createSshSession(sandboxId)).token;
-    const { path, requestSerialize, responseDeserialize } = this.#method('forwardTcp');
-    const call = this.#client.makeBidiStreamRequest<TcpForwardFrame, TcpForwardFrame>(
-      path,
-      requestSerialize,
-      responseDeserialize as (bytes: Buffer) => TcpForwardFrame,
-      new Metadata(),
-    );
+    const { path } = this.#method('forwardTcp');
+    const connection = await this.#connect();
     const value: TcpForwardInit = { sandboxId, serviceId: '', target, authorizationToken };
-    call.write({ payload: { $case: 'init', value } });
-    return new FrameStream(call);
+    return new CallStream(
+      (events) => connection.call(path, '', events),
+      TcpForwardFrame.encode({ payload: { $case: 'init', value } }).finish(),
+    );
   }
 
   exec(request: ExecSandboxRequest): AsyncIterable<ExecSandboxEvent> {
@@ -111,6 +118,29 @@ export class GatewayClient {
       },
       new Metadata(),
     );
+  }
+
+  async #connect(): Promise<Connection> {
+    const before = await this.#connection?.catch(() => undefined);
+    if (before?.usable === true) return before;
+    const colon = this.#place.lastIndexOf(':');
+    this.#connection = openConnection(
+      {
+        address: this.#place.slice(0, colon).replace(/^\[|\]$/g, ''),
+        port: Number(this.#place.slice(colon + 1)),
+        authority: this.#place,
+        tls: undefined,
+      },
+      {
+        clock: systemClock,
+        connectTimeoutMs: 10_000,
+        keepaliveMs: 30_000,
+        keepaliveTimeoutMs: 20_000,
+        maxMessageBytes: 1 << 20,
+        windowBytes: 1 << 20,
+      },
+    );
+    return this.#connection;
   }
 
   #unary<Req, Res>(name: MethodName, request: Req): Promise<Res> {
