@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { type Duplex, duplexPair } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { AccessServer } from './access/access-server.ts';
 import { attachToMain, type MainProcessView } from './access/main-attachment.ts';
+import { streamPair } from './access/stream-pair.ts';
 import {
   type BufferEvent,
   DEFAULT_DISK_BYTES,
@@ -519,7 +520,7 @@ class Supervisor {
     const access = this.#access;
     if (access === undefined) return err('the main process does not run yet');
     if (target.kind === 'tcp') return access.connectInside(target.host, target.port);
-    const [ours, theirs] = duplexPair();
+    const [ours, theirs] = streamPair();
     access.accept(theirs);
     return ok(ours);
   }

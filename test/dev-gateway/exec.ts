@@ -21,6 +21,7 @@ type Answer = {
 };
 
 const TIMED_OUT = 124;
+const GOODBYE_MS = 2_000;
 const SSH: RelayOpen['target'] = { $case: 'ssh', value: {} };
 
 /** ExecSandbox and ExecSandboxInteractive, as SSH clients of the sandbox's own server. */
@@ -90,7 +91,9 @@ export class ExecService {
     const client = new ssh2.Client();
     const end = (): void => {
       client.end();
-      relay.destroy();
+      // The sandbox says its last then; one that does not is cut off.
+      const late = setTimeout(() => relay.destroy(), GOODBYE_MS);
+      relay.once('close', () => clearTimeout(late));
     };
     client.on('error', () => relay.destroy());
     try {
