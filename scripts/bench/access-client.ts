@@ -3,13 +3,12 @@
  * with JSON: `exec N` with the milliseconds of so many commands, `up PORT BYTES` and `down PORT BYTES` with those of a
  * transfer to and from a port of the sandbox.
  */
-import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { GatewayClient } from '../../test/dev-gateway/client/gateway-client.ts';
+import { timeTransfer } from '../../test/dev-gateway/transfer.ts';
 
 const [gateway = '', sandbox = ''] = process.argv.slice(2);
 const client = new GatewayClient(gateway);
-const PIECE = Buffer.alloc(256 << 10);
 
 async function exec(count: number): Promise<readonly number[]> {
   const times: number[] = [];
@@ -36,14 +35,7 @@ async function exec(count: number): Promise<readonly number[]> {
 
 async function transfer(way: 'up' | 'down', port: number, bytes: number): Promise<number> {
   const stream = await client.forward(sandbox, { $case: 'tcp', value: { host: '127.0.0.1', port } });
-  const begun = performance.now();
-  stream.write(`${way} ${bytes}\n`.padEnd(32));
-  for (let left = way === 'up' ? bytes : 0; left > 0; left -= PIECE.length)
-    if (!stream.write(PIECE.subarray(0, Math.min(left, PIECE.length)))) await once(stream, 'drain');
-  let got = 0;
-  for await (const chunk of stream as AsyncIterable<Buffer>) got += chunk.length;
-  if (got !== (way === 'up' ? 2 : bytes)) throw new Error(`${got} bytes came back`);
-  return performance.now() - begun;
+  return timeTransfer(stream, way, bytes);
 }
 
 async function answer(line: string): Promise<unknown> {

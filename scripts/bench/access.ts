@@ -196,7 +196,7 @@ export async function access(bench: Bench): Promise<void> {
       { stdio: ['pipe', 'pipe', 'pipe'] },
     );
     running.children.push(client);
-    await measure(world, config, ways, running, lineClient('the client', client));
+    await measure(world, config, ways, running, lineClient('the client', client), sandbox.sandboxId);
   } finally {
     for (const child of running.children) child.kill('SIGKILL');
     await running.sandbox?.stop();
@@ -209,6 +209,7 @@ async function measure(
   ways: readonly Way[],
   running: Running,
   staying: LineClient,
+  sandboxId: string,
 ): Promise<void> {
   for (const { host } of ways) {
     const master = spawn(
@@ -222,6 +223,7 @@ async function measure(
     running.children.push(master);
   }
   const grpc: number[] = [];
+  const alone: { readonly up: number[]; readonly down: number[] } = { up: [], down: [] };
   const relay: { readonly up: number[]; readonly down: number[] } = { up: [], down: [] };
   const shell = (line: string): readonly string[] => ['bash', '-o', 'pipefail', '-c', line];
   const zeros = `head -c ${BYTES} /dev/zero`;
@@ -248,6 +250,11 @@ async function measure(
     }
     const times = JSON.parse(await staying.ask(`exec ${KEPT_EACH}`, STEP_MS)) as readonly number[];
     for (const time of times) keep(grpc, time);
+    for (const way of ['up', 'down'] as const) {
+      const path = `/transfer?sandbox=${sandboxId}&port=${PORT}&way=${way}&bytes=${BYTES}`;
+      const { ms } = (await within(STEP_MS, path, world.control('POST', path))) as { readonly ms: number };
+      keep(alone[way], rate(ms));
+    }
     for (const word of ['up', 'down'] as const)
       keep(relay[word], rate(JSON.parse(await staying.ask(`${word} ${PORT} ${BYTES}`, STEP_MS)) as number));
   }
@@ -261,11 +268,8 @@ async function measure(
   row('', 'exec, to', 'exec, from', 'port, to', 'port, from', 'CPU ms, to');
   for (const { name, up, down, port, portBack, cpuUp } of ways)
     row(name, ...[up, down, port, portBack, cpuUp].map((values) => figure(median(values))));
-  row(
-    'a sandbox, ForwardTcp of a client that stays',
-    '-',
-    '-',
-    ...[relay.up, relay.down].map((values) => figure(median(values))),
-    '-',
-  );
+  const only = (name: string, { up, down }: typeof relay): void =>
+    row(name, '-', '-', figure(median(up)), figure(median(down)), '-');
+  only('a sandbox, ForwardTcp of a client that stays', relay);
+  only('a sandbox, a relay alone, from the gateway itself', alone);
 }

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { DevGateway } from './server.ts';
+import { timeTransfer } from './transfer.ts';
 
 type Controlled = Omit<DevGateway, 'controlPort' | 'stop'>;
 type Answer = { readonly status: number; readonly body: unknown };
@@ -92,6 +93,13 @@ export async function startControl(
         clearTimeout(reopen);
         await gateway.accept();
         return { status: 200, body: { refusing: false } };
+      case 'POST /transfer': {
+        const { searchParams: asked } = url;
+        const way = asked.get('way') === 'up' ? 'up' : 'down';
+        const target = { host: '127.0.0.1', port: Number(asked.get('port')) };
+        const stream = await gateway.openRelay(asked.get('sandbox') ?? '', { $case: 'tcp', value: target });
+        return { status: 200, body: { ms: await timeTransfer(stream, way, Number(asked.get('bytes'))) } };
+      }
       case 'POST /drop': {
         const dropped = gateway.dropSession(url.searchParams.get('id') ?? '');
         return dropped

@@ -1,10 +1,11 @@
-import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import { Duplex } from 'node:stream';
 import type { Server } from '@grpc/grpc-js';
 import { DataFrameReader } from '../../supervisor/rpc/data-frames.ts';
 import { writeData } from '../../supervisor/rpc/stream.ts';
 
 const MAX_MESSAGE = 1 << 20;
+const WINDOW = 1 << 20;
 /** As the gateway sends them (contract.md, 2.2). */
 const PIECE = 16 * 1024;
 
@@ -21,6 +22,9 @@ export type TakeDataCall = (call: DataCall, headers: IncomingHttpHeaders) => voi
 export function serveDataCalls(server: Server, paths: Readonly<Record<string, TakeDataCall>>): void {
   const servers = (server as unknown as { http2Servers: Map<NodeJS.EventEmitter, unknown> }).http2Servers;
   for (const http2 of servers.keys()) {
+    // The gateway's window adapts (contract.md, 2.2), Node's stands at 64 KiB: a relay would wait for each update of it.
+    (http2 as Http2Server).updateSettings({ initialWindowSize: WINDOW });
+    http2.on('session', (session: ServerHttp2Session) => session.setLocalWindowSize(16 * WINDOW));
     const others = http2.listeners('stream') as StreamListener[];
     http2.removeAllListeners('stream');
     http2.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...more: unknown[]) => {
