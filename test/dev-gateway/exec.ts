@@ -89,6 +89,10 @@ export class ExecService {
     }
     const relay = await this.#options.openRelay(request.sandboxId, SSH);
     const client = new ssh2.Client();
+    let lost = false;
+    relay.once('error', () => {
+      lost = true;
+    });
     const end = (): void => {
       client.end();
       // The sandbox says its last then; one that does not is cut off.
@@ -108,7 +112,11 @@ export class ExecService {
         );
         client.connect({ sock: relay, username: 'sandbox', authHandler: ['none'] });
       });
-      return { channel, end, finish: (answer: Answer) => finish(channel, request, answer).finally(end) };
+      return {
+        channel,
+        end,
+        finish: (answer: Answer) => finish(channel, request, answer, () => lost).finally(end),
+      };
     } catch (error) {
       end();
       throw error;
@@ -117,7 +125,12 @@ export class ExecService {
 }
 
 /** Passes what a channel prints on until it has closed, and then its exit status; 124 when the time is over. */
-async function finish(channel: ClientChannel, request: ExecSandboxRequest, answer: Answer): Promise<void> {
+async function finish(
+  channel: ClientChannel,
+  request: ExecSandboxRequest,
+  answer: Answer,
+  lost: () => boolean,
+): Promise<void> {
   let exitCode: number | undefined;
   const pass = (source: Readable, $case: 'stdout' | 'stderr'): void => {
     source.on('data', (data: Buffer) => {
@@ -145,7 +158,12 @@ async function finish(channel: ClientChannel, request: ExecSandboxRequest, answe
   const how = await Promise.race([closed, late]);
   clearTimeout(timer);
   if (how === 'late') exitCode = TIMED_OUT;
-  if (exitCode === undefined) throw unavailable('the command ended without an exit status');
+  if (exitCode === undefined)
+    throw unavailable(
+      lost()
+        ? 'the connection to the sandbox was lost, and what ran was hung up'
+        : 'the command ended without an exit status',
+    );
   answer.write({ payload: { $case: 'exit', value: { exitCode } } });
 }
 

@@ -140,7 +140,7 @@ export class UserService {
       });
     try {
       const inside = await this.#options.relays.open(init.sandboxId, targetOf(init), init.serviceId);
-      inside.once('error', (error) => user.refuse(status.UNAVAILABLE, error.message));
+      inside.once('error', () => user.refuse(status.UNAVAILABLE, 'the connection to the sandbox was lost'));
       user.once('error', (error) => inside.destroy(error));
       user.once('close', () => inside.destroy());
       inside.once('close', done);

@@ -1,0 +1,156 @@
+/** The connection is lost in the middle of all that a person can do: what survives, what ends, and what is said of it. */
+import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { namespacePath } from '../../scripts/lib/network.ts';
+import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
+import { type Network, startWorld, type World } from '../../scripts/lib/world.ts';
+import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { missing } from './requirements.ts';
+
+const MAIN = join(import.meta.dirname, '../dev-gateway/main.ts');
+const GATEWAY = '10.77.0.1:8080';
+const POLICY = `version: 1
+filesystem_policy:
+  include_workdir: true
+  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
+  read_write: [/tmp, /dev/null]
+`;
+/** Counts aloud, repeats what it reads, and answers on a port what it is sent. */
+const PROGRAM = `import socket, sys, threading, time
+s = socket.socket(); s.bind(("127.0.0.1", 7777)); s.listen()
+def serve(c):
+    while True:
+        d = c.recv(65536)
+        if not d: return
+        c.sendall(d)
+def listen():
+    while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+threading.Thread(target=listen, daemon=True).start()
+print("begins", flush=True)
+for line in sys.stdin: print("heard", line.strip(), flush=True)
+`;
+
+const why = missing('runc', 'ssh', 'ss');
+describe.skipIf(why !== undefined)('when the session is lost in the middle', () => {
+  let world: World;
+  let network: Network;
+  let sandbox: RunningSandbox;
+
+  beforeAll(async () => {
+    await ensureBuilt();
+    world = await startWorld();
+    await world.control('POST', '/policy', POLICY);
+    network = await world.network();
+    sandbox = await startSandbox({
+      gateway: world.gatewayUrl,
+      network,
+      command: ['/usr/bin/python3', '-c', PROGRAM],
+      stdin: 'pipe',
+    });
+    await stands(1);
+  }, 240_000);
+  afterAll(async () => {
+    await sandbox?.stop();
+    await world?.stop();
+  }, 120_000);
+
+  const stands = (times: number) =>
+    vi.waitFor(
+      () => expect(world.gatewayOutput().match(/established/g)?.length ?? 0).toBeGreaterThanOrEqual(times),
+      { timeout: 60_000, interval: 100 },
+    );
+  const established = () => world.gatewayOutput().match(/established/g)?.length ?? 0;
+  const place = () => ({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
+  const start = (command: readonly string[]) => {
+    const child = spawn('nsenter', [`--net=${namespacePath(world.namespace)}`, '--', ...command], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    const seen = { stdout: '', stderr: '' };
+    child.stdout.on('data', (chunk) => {
+      seen.stdout = (seen.stdout + chunk).slice(-10_000);
+    });
+    child.stderr.on('data', (chunk) => (seen.stderr += chunk));
+    child.stdin.on('error', () => undefined);
+    const shows = (text: string) =>
+      vi.waitFor(() => expect(seen.stdout).toContain(text), { timeout: 20_000, interval: 50 });
+    return { child, seen, shows, closed: new Promise<number>((resolve) => child.once('close', resolve)) };
+  };
+  const gateway = (verb: string, flags: readonly string[], script: string) =>
+    start([
+      process.execPath,
+      MAIN,
+      verb,
+      ...['--gateway', GATEWAY, '--sandbox', sandbox.sandboxId],
+      ...flags,
+      ...['--', 'sh', '-c', script],
+    ]);
+  const attach = () => start(['ssh', ...sshOptions(place()), '-T', '-s', 'sandbox', 'openshell-main']);
+  /** The programs that run in the container, by their command lines. */
+  const running = async (): Promise<readonly string[]> => {
+    const group = readFileSync(`/proc/${await sandbox.pid()}/cgroup`, 'latin1');
+    return readdirSync('/proc').flatMap((pid) => {
+      try {
+        if (!/^\d+$/.test(pid) || readFileSync(`/proc/${pid}/cgroup`, 'latin1') !== group) return [];
+        return [readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim()];
+      } catch {
+        return []; // it has ended meanwhile
+      }
+    });
+  };
+
+  test('what runs goes on when only the session’s stream ends', async () => {
+    const before = established();
+    const exec = gateway('exec', [], 'echo begins; read line; echo "heard $line"; exit 4');
+    await exec.shows('begins');
+    const sessions = (await world.control('GET', '/sessions')) as readonly { id: string; end?: string }[];
+    const live = sessions.at(-1);
+    await world.control('POST', `/drop?id=${live?.id}`);
+    await stands(before + 1);
+    exec.child.stdin.write('a word\n');
+    expect(await exec.closed).toBe(4);
+    expect(exec.seen.stdout).toContain('heard a word');
+  }, 90_000);
+
+  test('a lost connection ends commands, shells, copies and forwarded ports with a reason, and the main process goes on', async () => {
+    const before = established();
+    const command = gateway('exec', [], 'echo begins; sleep 1001');
+    const shell = gateway('exec', ['--tty'], 'echo begins; sleep 1002');
+    const copy = gateway('exec', [], 'echo begins; cat > /tmp/copy; sleep 1003');
+    const port = start(['ssh', ...sshOptions(place()), '-W', '127.0.0.1:7777', 'sandbox']);
+    const attached = attach();
+    port.child.stdin.write('echo');
+    await Promise.all([
+      ...[command, shell, copy, attached].map((one) => one.shows('begins')),
+      port.shows('echo'),
+    ]);
+    copy.child.stdin.write(Buffer.alloc(1 << 20));
+    expect((await running()).filter((line) => /^(sleep|cat)/.test(line)).length).toBe(3);
+    expect((await network.exec(['ss', '-K', 'dport', '=', ':8080'])).code).toBe(0);
+    const codes = await Promise.all([command, shell, copy].map(({ closed }) => closed));
+    for (const code of codes) expect(code).not.toBe(0);
+    for (const { seen } of [command, shell, copy])
+      expect(seen.stderr).toContain('the connection to the sandbox was lost, and what ran was hung up');
+    expect([await port.closed, await attached.closed]).toEqual([255, 255]);
+    for (const { seen } of [port, attached])
+      expect(seen.stderr).toContain('the connection to the sandbox was lost');
+    await expect
+      .poll(async () => (await running()).filter((line) => /^(sleep|cat)/.test(line)), {
+        timeout: 20_000,
+        interval: 300,
+      })
+      .toEqual([]);
+    await stands(before + 1);
+    const again = gateway('exec', [], 'echo back');
+    expect(await again.closed).toBe(0);
+    expect(again.seen.stdout).toBe('back\n');
+    const replayed = attach();
+    await replayed.shows('begins');
+    replayed.child.stdin.write('after the loss\n');
+    await replayed.shows('heard after the loss');
+    replayed.child.stdin.write('\x10\x11');
+    expect(await replayed.closed).toBe(0);
+  }, 120_000);
+});
