@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { type Duplex, duplexPair } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import ssh2, { type Client, type ClientChannel } from 'ssh2';
 import { AccessServer, type AccessServerOptions } from '../../supervisor/access/access-server.ts';
 import type { AccessEvent } from '../../supervisor/access/events.ts';
 import type { OpenProcess, ProcessRequest, Window } from '../../supervisor/access/session-opener.ts';
+import { streamPair } from '../../supervisor/access/stream-pair.ts';
 import { systemClock } from '../../supervisor/clock.ts';
 import { err, ok } from '../../supervisor/result.ts';
 
@@ -78,11 +79,8 @@ export function accessFixture(overrides: Partial<AccessServerOptions> = {}) {
 
 /** A client's end of a stream that the server serves. */
 export function plug(server: AccessServer): Duplex {
-  const [ours, theirs] = duplexPair();
+  const [ours, theirs] = streamPair();
   server.accept(theirs);
-  // As with a socket, the end of one is the end of the other.
-  theirs.once('close', () => ours.destroy());
-  ours.once('close', () => theirs.destroy());
   ours.on('error', () => undefined);
   return ours;
 }

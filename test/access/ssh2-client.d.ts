@@ -38,6 +38,7 @@ declare module 'ssh2' {
     ): this;
     forwardIn(address: string, port: number, callback: Callback<number>): this;
     end(): this;
+    destroy(): this;
   }
 
   export interface Everything {
