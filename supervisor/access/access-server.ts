@@ -6,6 +6,7 @@ import type { Result } from '../result.ts';
 import type { AccessObserver } from './events.ts';
 import { judgeForward } from './forward-target.ts';
 import { serveForward } from './forwarded-channel.ts';
+import { makeHostKey } from './host-key.ts';
 import { SessionChannel, type SubsystemStarter } from './session-channel.ts';
 import type { OpenProcess } from './session-opener.ts';
 import { modesOf, readModesFirst } from './terminal-modes.ts';
@@ -90,7 +91,11 @@ export class AccessServer {
       loggedIn();
       this.#connections.delete(stream);
     });
-    this.#ready ??= load();
+    // Memory may have been short: the next client is another try.
+    this.#ready ??= load().catch((error: unknown) => {
+      this.#ready = undefined;
+      throw error;
+    });
     this.#ready
       .then(({ ssh2, hostKey }) => {
         if (stream.destroyed) return;
@@ -122,7 +127,7 @@ type Ssh2 = Awaited<typeof import('./ssh-library.ts')>['ssh2'];
 async function load(): Promise<{ readonly ssh2: Ssh2; readonly hostKey: string }> {
   const { ssh2, handlers } = await import('./ssh-library.ts');
   readModesFirst(handlers);
-  return { ssh2, hostKey: ssh2.utils.generateKeyPairSync('ed25519').private };
+  return { ssh2, hostKey: makeHostKey(ssh2.utils) };
 }
 
 /** One client and its channels. */

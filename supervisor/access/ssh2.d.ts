@@ -80,6 +80,8 @@ declare module 'ssh2' {
 
   export const utils: {
     generateKeyPairSync(type: 'ed25519'): { readonly private: string; readonly public: string };
+    /** An error when it cannot be read. */
+    parseKey(key: string): unknown;
   };
 
   export interface Everything {

@@ -6,6 +6,7 @@ import { PassThrough } from 'node:stream';
 import fc from 'fast-check';
 import ssh2, { type ClientChannel } from 'ssh2';
 import { expect, test } from 'vitest';
+import { makeHostKey } from '../../supervisor/access/host-key.ts';
 import { ok } from '../../supervisor/result.ts';
 import { VirtualClock } from '../gateway/virtual-clock.ts';
 import { accessFixture, exec, finished, login, plug, run } from './access-fixture.ts';
@@ -30,7 +31,7 @@ test('who dies by a signal has the exit status 128 + n, which every client knows
 
 test('any key and any user are let in, a password never', async () => {
   const { server, events } = accessFixture();
-  const { private: privateKey } = ssh2.utils.generateKeyPairSync('ed25519');
+  const privateKey = makeHostKey(ssh2.utils);
   const client = await login(server, { username: 'whoever', privateKey, authHandler: ['publickey'] });
   expect((await run(client, 'true')).code).toBe(0);
   expect(events[0]).toEqual({ kind: 'opened', auth: 'publickey', user: 'whoever' });
