@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum { FILTER_MAX = 1024 }; /* the kernel's own limit, BPF_MAXINSNS, is 4096 */
+enum { FILTER_MAX = 2048 }; /* the kernel's own limit, BPF_MAXINSNS, is 4096 */
 
 struct filter {
 	struct sock_filter code[FILTER_MAX];

@@ -238,6 +238,16 @@ static void unavailable(const struct spec *spec, int error)
 		     spec->connect_port_count ? "--strict-loopback needs" : "files are confined by", errno_name(error));
 }
 
+/*
+ * Signals and abstract unix sockets of the world outside: the same user id is no excuse. A session that is to end what
+ * others in the sandbox have left has no signal scope, because every session is a domain of its own; what it must
+ * not signal the filter names, as it does on kernels that have no scopes.
+ */
+static uint64_t scopes(const struct spec *spec)
+{
+	return SCOPE_ABSTRACT_UNIX_SOCKET | (spec->signals_unscoped ? 0 : SCOPE_SIGNAL);
+}
+
 int landlock_prepare(const struct spec *spec)
 {
 	static struct making making;
@@ -257,8 +267,7 @@ int landlock_prepare(const struct spec *spec)
 		.handled_access_fs = known,
 		/* Only connecting: what the workload listens on is its own, and nothing can come in from outside. */
 		.handled_access_net = spec->connect_port_count ? ACCESS_NET_CONNECT_TCP : 0,
-		/* Signals and abstract unix sockets of the world outside: the same user id is no excuse. */
-		.scoped = abi >= 6 ? SCOPE_SIGNAL | SCOPE_ABSTRACT_UNIX_SOCKET : 0,
+		.scoped = abi >= 6 ? scopes(spec) : 0,
 	};
 	/* The struct's size tells the kernel which fields exist: one at ABI 1, two from 4, three from 6. */
 	size_t size = abi >= 6 ? sizeof attributes : abi >= 4 ? 2 * sizeof(uint64_t) : sizeof(uint64_t);

@@ -172,6 +172,10 @@ static const char *add_record(const char *word, char *value, struct spec *spec)
 		spec->sftp = true;
 		return !strcmp(value, "sftp") ? NULL : "builtin is not sftp";
 	}
+	if (!strcmp(word, "signals")) {
+		spec->signals_unscoped = true;
+		return !strcmp(value, "unscoped") ? NULL : "signals is not unscoped";
+	}
 	if (!strcmp(word, "landlock")) {
 		if (!strcmp(value, "off"))
 			spec->landlock = LANDLOCK_OFF;

@@ -15,7 +15,7 @@ enum {
 	SPEC_MAX_ARGS = 4096,
 	SPEC_MAX_ENV = 8192,
 	SPEC_MAX_PATHS = 512, /* 256 of the policy (contract.md, 7.2) and the baseline */
-	SPEC_MAX_PROTECTED = 64,
+	SPEC_MAX_PROTECTED = 128,
 	SPEC_MAX_GROUPS = 64,
 	SPEC_MAX_PORTS = 64,
 	SPEC_MAX_SECRETS = 64,
@@ -57,6 +57,7 @@ struct spec {
 	size_t group_count;
 	bool terminal; /* its stdin is a terminal, to be its controlling one */
 	bool sftp;     /* serve files (sftp.h) instead of executing a program */
+	bool signals_unscoped; /* no signal scope of Landlock: the filter's protected pids alone */
 	/* Of an anchor: */
 	unsigned namespaces;	  /* CLONE_NEW* */
 	bool private_view;	  /* a root of its own that holds only read_only and read_write */

@@ -15,6 +15,8 @@ export interface ConfinedSessionsOptions {
   readonly helperPids: readonly number[];
   /** Processes of ours that are no callers: who holds a terminal is added while it lives. */
   readonly helpers: Set<number>;
+  /** Whether one may signal the processes of another, and the main one's. */
+  readonly signalsOthers?: boolean;
   readonly cwd: string | undefined;
   /** What the main process would get if it started now. */
   readonly environment: (tty: boolean) => ReadonlyMap<string, string>;
@@ -112,13 +114,14 @@ const shimOptions = (options: ConfinedSessionsOptions, helpers: readonly number[
   launcher: options.launcher,
   fenceFd: options.fenceFd,
   privileges: options.privileges,
-  helperPids: [...options.helperPids, ...helpers],
+  helperPids: [...options.helperPids, ...helpers, ...options.helpers],
   limits: options.plan.limits,
 });
 
 const launchOf = (options: ConfinedSessionsOptions, request: SessionRequest, terminalName: string) => ({
   argv: request.argv,
   builtin: request.builtin,
+  signalsOthers: options.signalsOthers === true,
   cwd: options.cwd,
   environment: new Map([
     ...options.environment(request.terminal !== undefined),

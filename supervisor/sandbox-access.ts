@@ -35,7 +35,13 @@ export function sandboxAccess(options: SandboxAccessOptions): AccessServer {
   const sessions = new Sessions({
     clock,
     limit: config.maxSessions,
-    start: confinedSessions({ ...options, launcher: config.launcher, cwd: config.workdir }),
+    start: confinedSessions({
+      ...options,
+      launcher: config.launcher,
+      cwd: config.workdir,
+      // People end what hangs. Where init is not PID 1, processes of other containers could be in sight.
+      signalsOthers: process.ppid === 1,
+    }),
     members: (leader) => sessionMembers(leader),
     kill(pid, signal) {
       try {

@@ -13,6 +13,8 @@ export interface Launch {
   readonly builtin?: 'sftp' | undefined;
   readonly cwd: string | undefined;
   readonly environment: ReadonlyMap<string, string>;
+  /** Whether it may signal what other sessions run; the processes of the supervisor it may not signal in any case. */
+  readonly signalsOthers?: boolean;
   /** Whether its stdin is a terminal, which becomes its controlling one. */
   readonly terminal?: boolean;
 }
@@ -60,6 +62,7 @@ export function encodeShimSpec(
     for (const path of rules.readWrite) records.push(`read-write ${path}`);
     for (const port of plan.files.connectPorts) records.push(`connect-port ${port}`);
     for (const path of plan.hidden) records.push(`secret ${path}`);
+    if (launch.signalsOthers === true) records.push('signals unscoped');
   } else {
     records.push('landlock off');
   }

@@ -10,7 +10,7 @@ import { type ReportRecord, readRecords } from './shim-report.ts';
 import { encodeShimSpec, type Launch } from './shim-spec.ts';
 
 /** What a specification takes, less the one that the anchor adds (init/spec.h). */
-const MAX_PROTECTED = 63;
+const MAX_PROTECTED = 127;
 
 /** How a process ended: its exit code, or the signal that killed it. */
 export type Exit =
@@ -55,7 +55,7 @@ export interface ShimOptions {
   readonly fenceFd: number;
   readonly limits: ResourceLimits;
   readonly privileges: Privileges;
-  /** The anchor's processes, with the namespace fence. */
+  /** Processes of ours beside the supervisor and init, which it may not touch; the first ones count most. */
   readonly helperPids?: readonly number[];
 }
 
@@ -127,8 +127,9 @@ export function startConfined(
  */
 function protectedPids({ fence }: ConfinementPlan, helperPids: readonly number[]): readonly number[] {
   if (fence.kind === 'namespace' && fence.mounts && fence.pid) return [1];
-  const pids = new Set([1, process.ppid, process.pid, ...helperPids]);
-  for (const task of readdirSync('/proc/self/task')) pids.add(Number(task));
+  const tasks = readdirSync('/proc/self/task').map(Number);
+  // In this order: where there are too many, those that go hold only a terminal of somebody else's.
+  const pids = new Set([1, process.ppid, process.pid, ...tasks, ...helperPids]);
   return [...pids].filter((pid) => pid > 0).slice(0, MAX_PROTECTED);
 }
 

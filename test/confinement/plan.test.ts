@@ -244,6 +244,12 @@ describe('what the shim is told and tells', () => {
     ]);
   });
 
+  test('leaves the signals of a session to the filter', () => {
+    const launch = { argv: ['a'], cwd: undefined, environment: new Map(), signalsOthers: true };
+    const spec = encodeShimSpec(made.value, launch, limits, [1]);
+    expect(spec.toString().split('\0')).toContain('signals unscoped');
+  });
+
   test('never holds a NUL inside a record', () => {
     expect(() =>
       encodeShimSpec(made.value, { argv: ['a\0end'], cwd: undefined, environment: new Map() }, limits, []),

@@ -111,7 +111,7 @@ static int serve_abstract(const char *name)
 
 	strncpy(address.sun_path + 1, name, sizeof address.sun_path - 2);
 	if (bind(made, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) ||
-	    listen(made, 8))
+	    listen(made, 64))
 		return -1;
 	printf("serving\n");
 	fflush(stdout);
@@ -126,7 +126,7 @@ static int serve_tcp(const char *port)
 	int made = socket(AF_INET, SOCK_STREAM, 0), on = 1;
 
 	setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (bind(made, (struct sockaddr *)&address, sizeof address) || listen(made, 8))
+	if (bind(made, (struct sockaddr *)&address, sizeof address) || listen(made, 64))
 		return -1;
 	printf("serving\n");
 	fflush(stdout);

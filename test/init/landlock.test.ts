@@ -359,6 +359,12 @@ describe.skipIf(newest === 0)(`file rules${skipped}`, () => {
         expect([abi, ...Object.values(said)]).toEqual(
           abi < 6 ? [abi, 'ok', 'ok', 'ok'] : [abi, 'EPERM', 'EPERM', 'EPERM'],
         );
+        // Of sessions, whose signals the filter alone governs; abstract sockets stay out of their reach.
+        const { said: unscoped } = await confined(
+          [...LISTS, `landlock-abi-max ${abi}`, 'signals unscoped'],
+          ['abstract landlock-test', `kill ${server.pid} 0`, 'kill parent 0'],
+        );
+        expect([abi, ...Object.values(unscoped)]).toEqual([abi, abi < 6 ? 'ok' : 'EPERM', 'ok', 'ok']);
       }
     } finally {
       server.kill('SIGKILL');
