@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
@@ -105,15 +106,47 @@ async function standingOf(sandbox: RunningSandbox, place: Place): Promise<Standi
   };
 }
 
-function line(child: ChildProcess, lines: string[]): Promise<void> {
-  return new Promise((ready, fail) => {
-    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      lines.push(...text.split('\n').filter((one) => one !== ''));
-      if (lines[0] === 'ready') ready();
-    });
-    child.once('exit', (code) => fail(new Error(`an observer ended with ${code}`)));
-    child.on('error', fail);
+/** A program that looks on from outside, and prints what it sees, a line each. */
+interface Observer {
+  readonly lines: () => readonly string[];
+  /** Lets it tell what has arrived, and end by itself. */
+  readonly finish: () => Promise<readonly string[]>;
+  readonly kill: () => void;
+}
+
+/** Resolves when it is looking on: its first line is "ready". */
+async function observer(child: ChildProcess): Promise<Observer> {
+  let text = '';
+  let complaint = '';
+  const ended = once(child, 'close');
+  child.stderr?.setEncoding('utf8').on('data', (piece: string) => {
+    complaint += piece;
   });
+  const ready = new Promise<void>((done) => {
+    child.stdout?.setEncoding('utf8').on('data', (piece: string) => {
+      text += piece;
+      if (text.startsWith('ready\n')) done();
+    });
+  });
+  const failed = () =>
+    new Error(`an observer ended with ${child.exitCode ?? child.signalCode}: ${complaint}`);
+  const lines = () => text.split('\n').slice(1, -1);
+  await Promise.race([
+    ready,
+    ended.then(() => {
+      throw failed();
+    }),
+  ]);
+  return {
+    lines,
+    async finish() {
+      child.kill('SIGTERM');
+      await ended;
+      if (child.exitCode !== 0) throw failed();
+      return lines();
+    },
+    kill: () => child.kill('SIGKILL'),
+  };
 }
 
 /** Starts something of ours inside a place, as another container of the same pod would be. */
@@ -135,13 +168,13 @@ async function observe(place: Place & { readonly bare?: boolean }): Promise<Obse
   writeFileSync(token, SECRET, { mode: 0o444 });
   const key = join(home, 'key');
   writeFileSync(key, SECRET, { mode: 0o444 });
-  const packets: string[] = [];
-  const sniffer = world.spawn(['python3', join(import.meta.dirname, 'sniffer.py'), network.address]);
-  await line(sniffer, packets);
-  const heard: string[] = [];
+  const sniffer = await observer(
+    world.spawn(['python3', join(import.meta.dirname, 'sniffer.py'), network.address]),
+  );
   const name = `canary-${process.pid}-${network.address}`;
-  const listener = beside(network, ['python3', join(import.meta.dirname, 'abstract-listener.py'), name]);
-  await line(listener, heard);
+  const listener = await observer(
+    beside(network, ['python3', join(import.meta.dirname, 'abstract-listener.py'), name]),
+  );
   const targets = [
     `other=${ADDRESS.other}`,
     `metadata=${ADDRESS.metadata}`,
@@ -197,19 +230,22 @@ async function observe(place: Place & { readonly bare?: boolean }): Promise<Obse
     // Without a supervisor the attempts may well have stopped the container's own first process.
     if (place.bare === true) await sandbox.stop();
     const result = await sandbox.ended;
+    const packets = await sniffer.finish();
+    // One that missed packets proves nothing.
+    expect(packets.at(-1)).toBe('end 0');
     const text = existsSync(canary) ? readFileSync(canary, 'utf8') : undefined;
     return {
       claims: readClaims(result.stdout),
       result,
-      packets: packets.slice(1),
-      abstract: heard.slice(1).join(),
+      packets: packets.slice(0, -1),
+      abstract: listener.lines().join(),
       before,
       after,
       canary: { text, directory: readdirSync(home).sort() },
     };
   } finally {
-    sniffer.kill('SIGKILL');
-    listener.kill('SIGKILL');
+    sniffer.kill();
+    listener.kill();
   }
 }
 

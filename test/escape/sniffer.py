@@ -1,18 +1,31 @@
-"""Prints every packet that arrives in a network namespace from one sender, one line each, until it is killed.
+"""Prints every packet that arrives in a network namespace from one sender, one line each.
 
-Usage: sniffer.py ADDRESS. Says "ready" first. Address resolution and the kernel's own IPv6 neighbour
+Usage: sniffer.py ADDRESS. Says "ready" first. Ends on SIGTERM, once everything that had arrived is printed, with
+"end N", where N is how many packets the kernel could not keep for it. Address resolution and the kernel's own IPv6 neighbour
 discovery (ICMPv6 types 130 to 143) are left out: no program asks for them.
 """
+import signal
 import socket
 import struct
 import sys
 
+SOL_PACKET, PACKET_STATISTICS = 263, 6
+SO_RCVBUFFORCE = 33
+
 sender = socket.inet_aton(sys.argv[1])
 capture = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+capture.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+# The call that waits is taken up again (PEP 475), and then finds either a packet or nothing.
+signal.signal(signal.SIGTERM, lambda *_: capture.setblocking(False))
 print("ready", flush=True)
 macs = set()
 while True:
-    frame, (device, _, kind, *_rest) = capture.recvfrom(65535)
+    try:
+        frame, (device, _, kind, *_rest) = capture.recvfrom(65535)
+    except BlockingIOError:
+        _received, dropped = struct.unpack("II", capture.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+        print("end", dropped, flush=True)
+        break
     if device == "lo" or kind == 4:  # PACKET_OUTGOING
         continue
     protocol = struct.unpack("!H", frame[12:14])[0]
