@@ -34,6 +34,15 @@ const ROOT_PARTS = [
   'upstream-settings',
   'relay-report',
   'egress-plane',
+  'gateway-plane',
+  'interception',
+  'metrics-page',
+  'sandbox-buffer',
+  'sandbox-confinement',
+  'sandbox-log',
+  'start-step',
+  'state-directory',
+  'log-directory',
 ];
 
 /**
@@ -41,10 +50,13 @@ const ROOT_PARTS = [
  * its own when it is named here, else a part of the composition root.
  */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  main: ['supervisor', 'doctor', 'handover', 'config', 'cli', ...PARTS, ...BASE, ...LEAVES],
+  main: ['supervisor', 'doctor', 'handover', 'heap-growth', 'config', 'cli', ...PARTS, ...BASE, ...LEAVES],
   supervisor: ['config', 'offline-grace', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES],
   ...Object.fromEntries(
-    ROOT_PARTS.map((room) => [room, ['config', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES]]),
+    ROOT_PARTS.map((room) => [
+      room,
+      ['config', 'offline-grace', ...ROOT_PARTS, ...PARTS, ...BASE, ...LEAVES],
+    ]),
   ),
   doctor: ['config', 'confinement-input', ...PARTS, ...BASE, ...LEAVES],
   config: ['cli', 'offline-grace', ...BASE, ...LEAVES],
@@ -60,6 +72,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   clock: [],
   fault: ['result'],
   version: [],
+  'heap-growth': [],
 };
 
 /** Rooms that decide and never act: no module of the platform reaches them, but for these. */

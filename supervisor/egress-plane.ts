@@ -31,7 +31,7 @@ export interface EgressPlaneOptions {
   /** Processes of ours, which are never callers. */
   readonly helpers: ReadonlySet<number>;
   readonly workloadUid: number | undefined;
-  readonly mainPid: () => number | undefined;
+  readonly mainPid: () => number | Promise<number | undefined>;
   readonly diag: SocketDiag | undefined;
   readonly resolve: Resolve;
   /** Text of /proc/self/limits; empty where there is none, as in gVisor. */

@@ -4,6 +4,7 @@ import { parseCommandLine } from './config.ts';
 import { runDoctor } from './doctor.ts';
 import { Fault } from './fault.ts';
 import { takeHandover } from './handover.ts';
+import { boundHeapGrowth } from './heap-growth.ts';
 import { err, ok } from './result.ts';
 import { runSupervisor } from './supervisor.ts';
 import { VERSION } from './version.ts';
@@ -46,6 +47,7 @@ async function main(): Promise<number> {
       return runDoctor(command.value.config, command.value.json);
     case 'run':
       if (!handover.ok) throw handover.error;
+      boundHeapGrowth();
       return runSupervisor(command.value.config, handover.value, complain);
   }
 }

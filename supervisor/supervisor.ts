@@ -1,32 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import type { Duplex } from 'node:stream';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { AccessServer } from './access/access-server.ts';
 import { attachToMain, type MainProcessView } from './access/main-attachment.ts';
 import { streamPair } from './access/stream-pair.ts';
-import {
-  type BufferEvent,
-  DEFAULT_DISK_BYTES,
-  type DurableBuffer,
-  openDiskBuffer,
-} from './buffer/disk-buffer.ts';
-import { createMemoryBuffer, DEFAULT_MAX_BYTES } from './buffer/memory-buffer.ts';
 import type { RecordBuffer } from './buffer/record-buffer.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type Anchor, startAnchor } from './confinement/anchor.ts';
 import { isKeptOut } from './confinement/kept-out.ts';
-import { makeMissingPaths } from './confinement/missing-paths.ts';
-import { type ConfinementPlan, planConfinement } from './confinement/plan.ts';
-import { actAs, type EffectiveIds, type Privileges, unchanged } from './confinement/privileges.ts';
-import { runProbe } from './confinement/probe.ts';
-import { confinementInput } from './confinement-input.ts';
-import { DenialReporter } from './denials/denial-reporter.ts';
+import type { ConfinementPlan } from './confinement/plan.ts';
+import { type Privileges, unchanged } from './confinement/privileges.ts';
 import { CredentialStore } from './egress/credentials/credential-store.ts';
-import { ProviderSync } from './egress/credentials/provider-sync.ts';
 import { fetchJwtSvid } from './egress/credentials/spiffe.ts';
 import { askTokenEndpoint } from './egress/credentials/token-endpoint.ts';
 import { TokenGrants } from './egress/credentials/token-grants.ts';
@@ -36,53 +23,45 @@ import { MiddlewareRegistry } from './egress/middleware/registry.ts';
 import { DenialLines } from './egress/policy-local/denial-lines.ts';
 import { installSkill } from './egress/policy-local/skill.ts';
 import { createResolver, type Resolve, upstreamServers } from './egress/resolver.ts';
-import { createCertificateAuthority } from './egress/tls/certificate-authority.ts';
-import {
-  removeTrustFiles,
-  type TrustFiles,
-  trustVariables,
-  writeTrustFiles,
-} from './egress/tls/trust-files.ts';
+import { removeTrustFiles, type TrustFiles, trustVariables } from './egress/tls/trust-files.ts';
 import { upstreamTrust } from './egress/tls/upstream.ts';
 import type { Interception } from './egress/tunnels.ts';
 import { type EgressPlane, startEgressPlane } from './egress-plane.ts';
 import { reportEgress } from './egress-report.ts';
 import { Ending } from './ending.ts';
-import { reportEnforcement } from './enforcement-report.ts';
 import { Fault } from './fault.ts';
-import { GatewayLink } from './gateway/link.ts';
 import type { RelayTarget } from './gateway/relay/target.ts';
-import type { SessionState } from './gateway/session.ts';
-import type { TokenSource } from './gateway/token.ts';
+import { createGatewayPlane, type GatewayPlane } from './gateway-plane.ts';
 import type { Handover } from './handover.ts';
 import { createInference, type Inference } from './inference.ts';
 import { type InitialPolicy, initialPolicy } from './initial-policy.ts';
+import { prepareInterception } from './interception.ts';
 import { LastGoodConfig } from './last-good-config.ts';
-import { findLogDirectory } from './log-directory.ts';
 import { startMainProgram } from './main-program.ts';
+import { metricsPage } from './metrics-page.ts';
 import { type HealthServer, startHealthServer } from './observability/health.ts';
-import { createLogging, type Logger, type Logging } from './observability/log.ts';
-import { LogFiles } from './observability/log-files.ts';
+import type { Logger, Logging } from './observability/log.ts';
 import { createMetrics, type Metrics } from './observability/metrics.ts';
-import type { OcsfEvent } from './observability/ocsf.ts';
-import { ocsfJson } from './observability/ocsf-json.ts';
 import { RepeatLimiter } from './observability/repeat-limiter.ts';
 import { OfflineGrace } from './offline-grace.ts';
 import type { PolicyInForce } from './policy-in-force.ts';
 import { PolicySync } from './policy-sync.ts';
 import { createPolicyLocal } from './proposals.ts';
 import { readinessOf } from './readiness.ts';
-import { reportRelay } from './relay-report.ts';
 import { err, ok, type Result } from './result.ts';
 import { sandboxAccess } from './sandbox-access.ts';
+import { openSandboxBuffer } from './sandbox-buffer.ts';
+import { confineSandbox } from './sandbox-confinement.ts';
 import { readSandboxFacts } from './sandbox-facts.ts';
+import { openSandboxLog } from './sandbox-log.ts';
 import { type Settings, settingsOf } from './settings.ts';
+import { type Need, neededBy } from './start-step.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
 import { operatorRoots, siteProxy } from './upstream-settings.ts';
 import { VERSION } from './version.ts';
 import { workloadEnvironment } from './workload/environment.ts';
 import { MainProcess, type MainProcessResult } from './workload/main-process.ts';
-import { prepareWorkspace } from './workload/workspace.ts';
+import { MainStart } from './workload/main-start.ts';
 
 /** How long the end may take beside the workload's own: exit report, then what is buffered. */
 const EXIT_REPORT_MS = 10_000;
@@ -134,27 +113,26 @@ class Supervisor {
       this.#logging.ocsf({ class: 'base', severity: 'medium', message });
     },
   });
-  #files: LogFiles | undefined;
-  #denials: DenialReporter | undefined;
   #settings: Settings | undefined;
   #workspace = '';
   readonly #denialLines = new DenialLines();
   #skill: ReturnType<typeof installSkill> | undefined;
   readonly #middlewares: MiddlewareRegistry;
   readonly #log: Logger;
+  readonly #need: Need;
   readonly #resolve: Resolve;
   #policy: PolicyInForce | undefined;
   #sync: PolicySync | undefined;
-  #link: GatewayLink | undefined;
+  #gateway: GatewayPlane | undefined;
   #egress: EgressPlane | undefined;
   #main: MainProcess | undefined;
+  readonly #mainStart = new MainStart(systemClock);
   /** The way in, as soon as the main process runs: relays hand it their streams. */
   #access: AccessServer | undefined;
   readonly #onAccess: (access: AccessServer) => void;
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
   readonly #credentials = new CredentialStore(Date.now);
-  #providers: ProviderSync | undefined;
   #grants: TokenGrants | undefined;
   #interception: Interception | undefined;
   #trust = upstreamTrust(undefined);
@@ -188,24 +166,27 @@ class Supervisor {
     undo.push(() => this.#grace.stop());
     // Only a gateway empties it, and only a volume outlives us.
     this.#state = config.endpoints.length === 0 ? undefined : findStateDirectory(config.stateDir);
-    const durable = this.#openBuffer();
-    this.#buffer = durable ?? createMemoryBuffer({ boot: this.#bootId });
-    undo.push(() => durable?.close());
-    this.#logging = createLogging({
-      level: config.logLevel,
-      format: config.logFormat,
-      pushLevel: config.pushLevel,
-      now: Date.now,
-      onLine: (at, text) => this.#toldLine(`${new Date(at).toISOString()} ${text}`),
-      onEvent: (at, event, suppressed) => this.#fileEvent(at, event, suppressed),
-      push: (line) => {
-        if (line.level === 'OCSF')
-          this.#buffer.append('audit', { kind: 'event', at: line.at, message: line.message });
-        else this.#buffer.append('logs', { kind: 'log', ...line });
-      },
+    const { buffer, close } = openSandboxBuffer({
+      state: this.#state,
+      boot: this.#bootId,
+      sandboxId: config.sandboxId,
+      clock: systemClock,
+      asOwner: (act) => this.#privileges.asRoot(act),
+      log: () => this.#log,
     });
+    this.#buffer = buffer;
+    undo.push(close);
+    const told = openSandboxLog({
+      config,
+      buffer,
+      now: Date.now,
+      onLine: (line) => this.#denialLines.add(line),
+      ocsfJson: () => this.#settings?.ocsfJson === true,
+    });
+    this.#logging = told.logging;
+    undo.push(told.close);
     this.#log = this.#logging.logger('supervisor');
-    this.#openLogFiles();
+    this.#need = neededBy(this.#log);
     const resolvConf = readOr('/etc/resolv.conf');
     const servers = upstreamServers(config.upstreamDns, resolvConf);
     this.#resolve = createResolver(readOr('/etc/hosts'), resolvConf, servers);
@@ -214,7 +195,7 @@ class Supervisor {
       clock: systemClock,
       random: Math.random,
       resolve: this.#resolve,
-      credential: (service) => this.#link?.extensions.current(service),
+      credential: (service) => this.#gateway?.link.extensions.current(service),
       // Before the proxy listens nothing has been decided yet.
       onChange: () => this.#egress && this.#sync?.middlewaresChanged(),
       onProblem: (message) => this.#log.warn(message),
@@ -223,7 +204,7 @@ class Supervisor {
   }
 
   async run(): Promise<number> {
-    const { config } = { config: this.#config };
+    const config = this.#config;
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
       process.on(signal, () => this.#end(signal));
     for (const warning of config.warnings) this.#log.warn(warning);
@@ -233,14 +214,14 @@ class Supervisor {
     const lastGood = this.#lastGood();
     const initial = this.#need(
       'load the policy',
-      await initialPolicy(config, this.#link, lastGood, this.#log),
+      await initialPolicy(config, this.#gateway?.link, lastGood, this.#log),
     );
     this.#policy = initial.policy;
     this.#metrics.policyGeneration.set(initial.policy.generation);
     await this.#prepareInterception();
-    const plan = await this.#planConfinement(initial.policy);
+    const plan = await this.#confine(initial.policy);
     this.#startPolicySync(initial, plan, lastGood);
-    await this.#providers?.follow(initial.fetched?.config.providerEnvRevision ?? 0n);
+    await this.#gateway?.providers.follow(initial.fetched?.config.providerEnvRevision ?? 0n);
     const anchor = await this.#startAnchor(plan, handover.fenceFd);
     await this.#middlewares.settled(MIDDLEWARES_MS);
     await this.#startProxy(initial.policy, anchor);
@@ -268,6 +249,7 @@ class Supervisor {
     if (this.#pendingSignal !== undefined) main.end(this.#pendingSignal);
     const report = await main.started;
     if (report.ok) {
+      if (main.pid !== undefined) this.#mainStart.began(main.pid);
       for (const warning of report.value.warnings) this.#log.warn(warning);
       this.#openAccess(plan, anchor, view);
       this.#mainStarted(main);
@@ -278,11 +260,6 @@ class Supervisor {
     this.#metrics.mainProcess.set(0);
     await this.#finish(result);
     return result.code;
-  }
-
-  #toldLine(line: string): void {
-    this.#denialLines.add(line);
-    this.#files?.write('openshell', line);
   }
 
   /** As of now: placeholders of credentials change while the sandbox runs. */
@@ -324,36 +301,16 @@ class Supervisor {
     this.#onAccess(access);
   }
 
-  /** In the log directory, where there is one that takes files; it belongs to whoever keeps the pod. */
-  #openLogFiles(): void {
-    const directory = findLogDirectory(this.#config.logDir);
-    if (directory === undefined) return;
-    const files = new LogFiles(directory, {
-      now: Date.now,
-      onFailure: (reason) => this.#log.warn(`log files are left out: ${reason}`),
-    });
-    this.#files = files;
-    this.#undo.push(() => files.close());
-  }
-
-  #fileEvent(at: number, event: OcsfEvent, suppressed: number): void {
-    if (this.#files === undefined || this.#settings?.ocsfJson !== true) return;
-    const { sandboxId, sandboxName } = this.#config;
-    const place = { sandboxId, sandboxName, version: VERSION, image: undefined, hostname: hostname() };
-    const line = { ...ocsfJson(event, at, place), ...(suppressed === 0 ? {} : { count: suppressed }) };
-    this.#files.write('openshell-ocsf', JSON.stringify(line));
-  }
-
   /** What a configuration says beside its policy. */
   #settle(config: GetSandboxConfigResponse): void {
     this.#settings = settingsOf(config);
     this.#workspace = config.workspace;
     this.#offerSkill();
-    if (this.#denials !== undefined) this.#denials.workspace = config.workspace;
+    if (this.#gateway !== undefined) this.#gateway.denials.workspace = config.workspace;
     this.#middlewares.replace(config.supervisorMiddlewareServices, config.extensionAuthenticationEnabled);
-    this.#link?.extensions.want(this.#middlewares.authenticated);
+    this.#gateway?.link.extensions.want(this.#middlewares.authenticated);
     // A new revision may be a revocation: nobody waits for the policy meanwhile.
-    if (this.#running) void this.#providers?.follow(config.providerEnvRevision);
+    if (this.#running) void this.#gateway?.providers.follow(config.providerEnvRevision);
   }
 
   /** For agents, as soon as they may propose policy. */
@@ -364,40 +321,6 @@ class Supervisor {
     const skill = this.#privileges.asRoot(() => installSkill(directory));
     this.#skill = skill;
     this.#undo.push(() => this.#privileges.asRoot(() => skill.remove()));
-  }
-
-  #openBuffer(): DurableBuffer | undefined {
-    if (this.#state === undefined) return undefined;
-    return openDiskBuffer({
-      directory: this.#state.path,
-      boot: this.#bootId,
-      sandboxId: this.#config.sandboxId,
-      clock: systemClock,
-      maxBytes: this.#state.memory ? DEFAULT_MAX_BYTES : DEFAULT_DISK_BYTES,
-      asOwner: (act) => this.#privileges.asRoot(act),
-      report: (event) => this.#bufferChanged(event),
-    });
-  }
-
-  #bufferChanged(event: BufferEvent): void {
-    if (event.kind === 'predecessor')
-      this.#log.info('records of an earlier start wait for delivery', { records: event.records });
-    if (event.kind === 'damaged') {
-      const { reason, recovered, lost, aside } = event;
-      this.#log.error(`the buffer was damaged: ${reason}`, { recovered, lost, aside });
-    }
-    if (event.kind === 'degraded') this.#log.warn(`the buffer is in memory alone: ${event.reason}`);
-    if (event.kind === 'restored') this.#log.info('the buffer is on disk again', { records: event.records });
-  }
-
-  /** Unwraps a step's result, or throws its fault with the step's name in the log. */
-  #need<T>(step: string, result: Result<T, Fault>): T {
-    if (result.ok) {
-      this.#log.debug(`done: ${step}`);
-      return result.value;
-    }
-    this.#log.error(`cannot ${step}: ${result.error.message}`, { kind: result.error.kind });
-    throw result.error;
   }
 
   async #startHealth(): Promise<void> {
@@ -419,92 +342,49 @@ class Supervisor {
       running: this.#running,
       ending: this.#ending.begun,
       closed: this.#policy?.closed,
-      session: this.#link?.state,
+      session: this.#gateway?.link.state,
       offline: this.#grace.state,
     });
   }
 
   #metricsText(): Promise<string> {
-    const stats = this.#buffer.stats();
-    this.#metrics.bufferedBytes.set(stats.bytes);
-    const { state } = this.#grace;
-    this.#metrics.offlineSeconds.set(state.kind === 'online' ? 0 : Math.round(state.offlineMs / 1000));
-    for (const [name, { lost }] of Object.entries(stats.classes))
-      this.#metrics.bufferLost.set({ class: name }, lost);
-    this.#metrics.logLinesDropped.set(this.#logging.dropped());
-    const open =
-      (this.#egress?.proxy.openConnections() ?? 0) + (this.#egress?.adapters.openConnections() ?? 0);
-    this.#metrics.openConnections.set(open);
-    this.#metrics.accessConnections.set(this.#access?.openConnections ?? 0);
-    return this.#metrics.text();
+    const { proxy, adapters } = this.#egress ?? {};
+    return metricsPage(this.#metrics, {
+      buffer: this.#buffer.stats(),
+      offline: this.#grace.state,
+      logLinesDropped: this.#logging.dropped(),
+      openConnections: (proxy?.openConnections() ?? 0) + (adapters?.openConnections() ?? 0),
+      accessConnections: this.#access?.openConnections ?? 0,
+    });
   }
 
   async #openGateway(): Promise<void> {
-    const { endpoints, token } = this.#config;
-    if (endpoints.length === 0) return;
-    const log = this.#logging.logger('gateway');
-    const link = new GatewayLink({
-      endpoints,
-      tls: this.#config.tls,
-      token: tokenSource(token),
-      sandboxId: this.#config.sandboxId,
-      instanceId: randomUUID(),
-      bootId: this.#bootId,
-      version: VERSION,
-      enforcement: () => this.#plan?.statement ?? [],
-      readSecret: (path) => this.#privileges.asRoot(() => readFileSync(path)),
-      policyVersion: () => this.#policy?.version ?? 0,
+    if (this.#config.endpoints.length === 0) return;
+    const plane = createGatewayPlane({
+      config: this.#config,
       clock: systemClock,
       random: Math.random,
-      resolve: this.#resolve,
+      bootId: this.#bootId,
       buffer: this.#buffer,
-      pollIntervalMs: this.#config.pollIntervalMs,
-      maxConnectionAgeMs: this.#config.maxConnectionAgeMs,
-      onConfig: async (received) => {
+      resolve: this.#resolve,
+      logging: this.#logging,
+      metrics: this.#metrics,
+      grace: this.#grace,
+      readSecret: (path) => this.#privileges.asRoot(() => readFileSync(path)),
+      enforcement: () => this.#plan?.statement ?? [],
+      policyVersion: () => this.#policy?.version ?? 0,
+      credentials: this.#credentials,
+      grants: () => this.#grants,
+      onConfig: (received) => {
         this.#settle(received);
         if (this.#config.policySource.kind === 'gateway') this.#sync?.received(received);
       },
-      onState: (state) => {
-        this.#metrics.sessionUp.set(stands(state) ? 1 : 0);
-        if (stands(state)) this.#grace.online();
-        if (state.kind === 'offline' || state.kind === 'refused') this.#grace.offline();
-        if (state.kind === 'connecting') this.#metrics.sessionDials.inc();
-        if (state.kind === 'established') log.info('session established', { session: state.sessionId });
-        if (state.kind === 'draining') log.info('session draining', { reason: state.reason });
-        if (state.kind === 'offline' || state.kind === 'refused')
-          log.warn(`session ${state.kind}: ${state.reason}`, { redialInMs: Math.round(state.redialInMs) });
-      },
-      onBeat: () => this.#metrics.heartbeats.inc(),
-      relays: {
-        max: this.#config.maxRelays,
-        connect: (target) => this.#reachIn(target),
-        observe: reportRelay(this.#metrics, this.#log),
-      },
       onExtensions: () => this.#middlewares.retry(),
-      onError: (what, message) => log.debug(`${what}: ${message}`),
+      connect: (target) => this.#reachIn(target),
     });
-    const providers = new ProviderSync({
-      clock: systemClock,
-      random: Math.random,
-      store: this.#credentials,
-      fetch: async () => {
-        const answer = await link.providerEnvironment();
-        for (const fault of this.#grants?.update(answer.dynamicCredentials) ?? [])
-          log.warn(`a token grant cannot be used: ${fault}`);
-        return answer;
-      },
-      onError: (message) => log.warn(`the credentials are revoked until they can be fetched: ${message}`),
-    });
-    this.#providers = providers;
-    this.#undo.push(() => providers.stop());
-    this.#link = link;
-    this.#denials = new DenialReporter({
-      clock: systemClock,
-      random: Math.random,
-      sandboxId: this.#config.sandboxId,
-      sandboxName: this.#config.sandboxName,
-      append: (request) => this.#buffer.append('audit', { kind: 'denials', at: Date.now(), request }),
-    });
+    const { link } = plane;
+    this.#gateway = plane;
+    this.#undo.push(() => plane.providers.stop());
     this.#undo.push(async () => {
       if (!(await this.#ending.hurriedOr(link.stop(this.#ending.left(DRAIN_MS)), false)))
         this.#log.info('not everything was delivered', { records: this.#buffer.stats().entries });
@@ -512,7 +392,7 @@ class Supervisor {
     const prepared = await link.prepare();
     // With a policy file the sandbox can start without its gateway; without one initialPolicy tries on.
     if (!prepared.ok && prepared.error.kind !== 'gateway') this.#need('open the gateway link', prepared);
-    if (!prepared.ok) log.warn(prepared.error.message);
+    if (!prepared.ok) this.#logging.logger('gateway').warn(prepared.error.message);
   }
 
   /** Connects a relay to its target inside the sandbox. */
@@ -525,33 +405,20 @@ class Supervisor {
     return ok(ours);
   }
 
-  async #planConfinement(policy: PolicyInForce): Promise<ConfinementPlan> {
-    const { config } = { config: this.#config };
-    const probe = this.#need('probe the kernel', await runProbe(config.launcher));
-    const readable = this.#trustFiles === undefined ? [] : [this.#trustFiles.directory];
-    const input = this.#need('confine the workload', confinementInput(config, policy.document, readable));
-    const plan = this.#need('confine the workload', planConfinement({ probe, ...input }));
+  async #confine(policy: PolicyInForce): Promise<ConfinementPlan> {
+    const { plan, privileges } = await confineSandbox({
+      config: this.#config,
+      policy,
+      readable: this.#trustFiles === undefined ? [] : [this.#trustFiles.directory],
+      need: this.#need,
+      logging: this.#logging,
+      metrics: this.#metrics,
+    });
     this.#plan = plan;
-    if (plan.identity !== undefined)
-      for (const warning of prepareWorkspace(config.workdir, plan.identity)) this.#log.warn(warning);
-    if (plan.identity !== undefined && plan.files.kind !== 'none')
-      for (const warning of this.#need(
-        'make the read_write paths',
-        makeMissingPaths(input.files.readWrite, plan.identity),
-      ))
-        this.#log.warn(warning);
-    if (config.spiffeSocket !== undefined && !(plan.fence.kind === 'namespace' && plan.fence.mounts))
-      this.#log.warn(
-        'the workload can reach the SPIFFE socket too, because this container forbids mounts: give it no identity that the workload must not have',
-      );
-    reportEnforcement(plan.statement, this.#logging, this.#log, this.#metrics);
-    // Inside a user namespace of ours only its owner, root, may look at the workload.
-    const owned = plan.fence.kind === 'namespace' && plan.fence.user;
-    if (plan.identity !== undefined && !owned) this.#privileges = actAs(plan.identity, effectiveIds());
+    this.#privileges = privileges;
     return plan;
   }
 
-  /** The CA of this sandbox. Where its certificate can be written nowhere, TLS is not terminated, and refused where it must be. */
   async #prepareInterception(): Promise<void> {
     const roots = this.#need('read the upstream roots', operatorRoots(this.#config.upstreamCaFile));
     const trust = upstreamTrust(roots);
@@ -561,15 +428,15 @@ class Supervisor {
       assertion: fetchJwtSvid(this.#config.spiffeSocket, systemClock),
       ask: askTokenEndpoint(this.#resolve, trust),
     });
-    const authority = await createCertificateAuthority(Date.now);
-    const written = writeTrustFiles(authority.certificate);
-    if (!written.ok) {
-      this.#log.warn(`${written.error}: endpoints that ask for inspection are refused over TLS`);
+    const prepared = await prepareInterception(trust, Date.now);
+    if (!prepared.ok) {
+      this.#log.warn(`${prepared.error}: endpoints that ask for inspection are refused over TLS`);
       return;
     }
-    this.#trustFiles = written.value;
-    this.#undo.push(() => this.#privileges.asRoot(() => removeTrustFiles(written.value)));
-    this.#interception = { authority, trust };
+    const { files, interception } = prepared.value;
+    this.#trustFiles = files;
+    this.#undo.push(() => this.#privileges.asRoot(() => removeTrustFiles(files)));
+    this.#interception = interception;
   }
 
   async #startAnchor(plan: ConfinementPlan, fenceFd: number): Promise<Anchor | undefined> {
@@ -603,7 +470,7 @@ class Supervisor {
       log: this.#logging.logger('egress'),
       metrics: this.#metrics,
       limiter: this.#limiter,
-      denials: this.#denials,
+      denials: this.#gateway?.denials,
     });
     const diag = await this.#startSocketDiag(anchor);
     const upstreamProxy = this.#need(
@@ -617,7 +484,7 @@ class Supervisor {
       logging: this.#logging,
       policy,
       denials: this.#denialLines,
-      link: this.#link,
+      link: this.#gateway?.link,
       sandboxName: this.#config.sandboxName,
       workspace: () => this.#workspace,
       enabled: () => this.#settings?.policyProposals === true,
@@ -626,7 +493,7 @@ class Supervisor {
       'serve inference.local',
       createInference({
         config: this.#config,
-        link: this.#link,
+        link: this.#gateway?.link,
         clock: systemClock,
         random: Math.random,
         resolve: this.#resolve,
@@ -654,7 +521,7 @@ class Supervisor {
         policy,
         helpers: this.#helpers,
         workloadUid: this.#plan?.identity?.uid,
-        mainPid: () => this.#main?.pid,
+        mainPid: () => this.#mainStart.pid(),
         diag,
         resolve: this.#resolve,
         limits: readOr('/proc/self/limits'),
@@ -662,7 +529,7 @@ class Supervisor {
         interception: this.#interception,
         upstreamProxy,
         credentials: this.#credentials,
-        credentialed: this.#link !== undefined,
+        credentialed: this.#gateway !== undefined,
         grants: this.#grants,
         registry: this.#middlewares,
         workspace: () => this.#workspace,
@@ -690,9 +557,9 @@ class Supervisor {
       exitCode: undefined,
     });
     // A session is readiness at the gateway, so it comes only now (contract.md, 2.1).
-    this.#denials?.start();
-    this.#link?.startSync();
-    this.#link?.startSession();
+    this.#gateway?.denials.start();
+    this.#gateway?.link.startSync();
+    this.#gateway?.link.startSession();
   }
 
   /** Where the last good configuration is kept; nothing without a gateway and a volume. */
@@ -721,7 +588,7 @@ class Supervisor {
       logging: this.#logging,
       log: this.#log,
       metrics: this.#metrics,
-      report: (version, outcome) => this.#link?.reportPolicy(version, outcome),
+      report: (version, outcome) => this.#gateway?.link.reportPolicy(version, outcome),
       onGeneration: (generation) => {
         this.#egress?.proxy.closeStale(generation);
         this.#egress?.adapters.policyChanged();
@@ -774,26 +641,12 @@ class Supervisor {
       this.#logging.ocsf({ class: 'process', activity: 'TERMINATE', severity: 'info', name, pid, exitCode });
     }
     this.#limiter.flush();
-    this.#denials?.stop();
-    if (this.#link === undefined) return;
-    const reported = this.#link.reportExit(result.code, this.#ending.left(EXIT_REPORT_MS));
+    this.#gateway?.denials.stop();
+    if (this.#gateway === undefined) return;
+    const reported = this.#gateway.link.reportExit(result.code, this.#ending.left(EXIT_REPORT_MS));
     if (!(await this.#ending.hurriedOr(reported, false)))
       this.#log.warn('the gateway did not acknowledge the exit', { code: result.code });
   }
-}
-
-/** A session that is being replaced still stands. */
-const stands = ({ kind }: SessionState): boolean => kind === 'established' || kind === 'draining';
-
-function tokenSource(token: Config['token']): TokenSource {
-  return token.kind === 'env' ? { kind: 'env', reveal: () => token.value.reveal() } : token;
-}
-
-/** Both exist wherever an id can be 0. */
-function effectiveIds(): EffectiveIds {
-  const { setegid, seteuid } = process;
-  if (setegid === undefined || seteuid === undefined) throw new Error('this platform has no user ids');
-  return { setegid: setegid.bind(process), seteuid: seteuid.bind(process) };
 }
 
 function canonical(path: string): string {

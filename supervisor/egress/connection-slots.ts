@@ -22,6 +22,9 @@ export interface Slot {
   busy(): void;
 }
 
+/** Each stage on a connection's way wants to hear of its end; a message of a plain WebSocket passes eleven. */
+const MAX_LISTENERS = 16;
+
 /**
  * Bounds the workload's connections, whatever adapter they come by. When all slots are taken, the client that has been silent
  * for longest goes; where every one has said what it wants, the new one is turned away.
@@ -54,6 +57,7 @@ export class ConnectionSlots {
     }
     this.#taken.add(socket);
     this.#silent.add(socket);
+    socket.setMaxListeners(MAX_LISTENERS);
     socket.once('close', () => this.#leave(socket));
     return { busy: () => void this.#silent.delete(socket) };
   }

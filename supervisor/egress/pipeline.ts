@@ -12,8 +12,8 @@ import { dialByProxy, type UpstreamProxy } from './upstream-proxy.ts';
 export interface PipelineOptions {
   readonly clock: Clock;
   readonly callers: CallerIdentification;
-  /** Undefined until the main process runs; before that everything is denied. */
-  readonly mainPid: () => number | undefined;
+  /** Where the ancestors of every caller end; who comes before the main process waits for it, or is denied. */
+  readonly mainPid: () => number | Promise<number | undefined>;
   readonly authorize: (intent: Intent, identity: CallerIdentity) => Decision;
   readonly judgeAddress: JudgeAddress;
   /** The generation now in force; a grant of an older one is not dialled. */
@@ -57,7 +57,8 @@ export class EgressPipeline {
       return err({ status: 403, error, detail: error === 'policy_denied' ? detail : reason, reason });
     };
 
-    const root = mainPid();
+    const known = mainPid();
+    const root = typeof known === 'number' ? known : await known;
     if (root === undefined)
       return denied(stageOf(intent.via), undefined, undefined, 'the main process does not run yet');
     const caller = await callers.identify(connectionOf(client), root);

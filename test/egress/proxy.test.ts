@@ -1,8 +1,10 @@
 import { connect, createServer } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { systemClock } from '../../supervisor/clock.ts';
 import { ConnectionSlots } from '../../supervisor/egress/connection-slots.ts';
 import { judgeAddress } from '../../supervisor/policy/addresses.ts';
 import { ok } from '../../supervisor/result.ts';
+import { MainStart } from '../../supervisor/workload/main-start.ts';
 import { allow, exchange, startProxy, startUpstream, type Upstream } from './proxy-fixture.ts';
 
 /** Callers are looked for among all processes of the machine, which takes a while on a busy one. */
@@ -140,8 +142,20 @@ describe('CONNECT', () => {
     }
   });
 
-  test('denies everything before the main process runs', async () => {
-    const { proxy } = await proxyWith({ mainPid: () => undefined });
+  test('lets who is faster than the news of the main process wait for it', async () => {
+    const start = new MainStart(systemClock);
+    const { proxy } = await proxyWith({
+      mainPid: () => start.pid(),
+      authorize: () => ({ kind: 'deny', generation: 1, reason: 'seen', policy: undefined }),
+    });
+    const answered = exchange(proxy.port, 'CONNECT a.test:443 HTTP/1.1\r\n\r\n');
+    await new Promise((resolve) => setImmediate(resolve));
+    start.began(process.pid);
+    expect(body((await answered).text)).toMatchObject({ reason: 'seen' });
+  });
+
+  test('denies everything when no main process comes', async () => {
+    const { proxy } = await proxyWith({ mainPid: async () => undefined });
     const { text } = await exchange(proxy.port, 'CONNECT a.test:443 HTTP/1.1\r\n\r\n');
     expect(body(text)).toMatchObject({ error: 'policy_denied', reason: 'the main process does not run yet' });
   });
