@@ -14,6 +14,8 @@ const PENDING_MS = 10_000;
 const SESSION_MS = 15_000;
 const MAX_PENDING = 256;
 const MAX_PENDING_SANDBOX = 32;
+/** Of a message to a user. */
+const MAX_NAMED = 10;
 
 /** Why a relay is not to be had, in the words of gRPC's codes. */
 export class RelayRefused extends Error {
@@ -34,6 +36,8 @@ interface Pending {
 
 /** The sessions that stand. */
 export interface Sessions {
+  /** The sandboxes that have one. */
+  connected(): readonly string[];
   has(sandboxId: string): boolean;
   send(sandboxId: string, message: GatewayMessage): void;
 }
@@ -47,8 +51,26 @@ export class RelayBroker {
     this.#sessions = sessions;
   }
 
-  /** A stream to a target inside a sandbox. Rejects with a RelayRefused. */
-  async open(sandboxId: string, target: RelayOpen['target'], serviceId = ''): Promise<Duplex> {
+  /**
+   * The sandbox that a user means: of one that is not named, the only one that is connected. Throws a RelayRefused that
+   * names them all when there are several.
+   */
+  meant(named: string): string {
+    if (named !== '') return named;
+    const connected = this.#sessions.connected();
+    const [only] = connected;
+    if (only === undefined) throw new RelayRefused('UNAVAILABLE', 'no sandbox is connected');
+    if (connected.length === 1) return only;
+    const names = connected.slice(0, MAX_NAMED).join(', ');
+    throw new RelayRefused(
+      'INVALID_ARGUMENT',
+      `${connected.length} sandboxes are connected; name one with --sandbox: ${names}`,
+    );
+  }
+
+  /** A stream to a target inside a sandbox, as `meant` finds it. Rejects with a RelayRefused. */
+  async open(named: string, target: RelayOpen['target'], serviceId = ''): Promise<Duplex> {
+    const sandboxId = this.meant(named);
     const mine = [...this.#pending.values()].filter((pending) => pending.sandboxId === sandboxId).length;
     if (this.#pending.size >= MAX_PENDING || mine >= MAX_PENDING_SANDBOX)
       throw new RelayRefused('UNAVAILABLE', 'too many relays are waiting for their sandbox');

@@ -71,6 +71,7 @@ export class GatewayService {
   readonly drafts = new Drafts();
   readonly #logListeners = new Set<(line: LogView) => void>();
   readonly #relays = new RelayBroker({
+    connected: () => [...new Set([...this.#live.values()].map(({ view }) => view.sandboxId))],
     has: (sandboxId) => this.#sessionOf(sandboxId) !== undefined,
     send: (sandboxId, message) => void this.#sessionOf(sandboxId)?.stream.write(message),
   });

@@ -12,12 +12,21 @@ export async function timeTransfer(stream: Duplex, way: 'up' | 'down', bytes: nu
   stream.write(`${way} ${bytes}\n`.padEnd(32));
   for (let left = way === 'up' ? bytes : 0; left > 0; left -= PIECE.length)
     if (!stream.write(PIECE.subarray(0, Math.min(left, PIECE.length)))) await once(stream, 'drain');
-  let got = 0;
-  const wanted = way === 'up' ? 2 : bytes;
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
-    got += chunk.length;
-    if (got >= wanted) break;
-  }
-  if (got !== wanted) throw new Error(`${got} bytes came back`);
+  await received(stream, way === 'up' ? 2 : bytes);
   return performance.now() - begun;
+}
+
+/** Resolves when so many bytes have come; rejects at more of them, and at an end before. */
+function received(stream: Duplex, wanted: number): Promise<void> {
+  let got = 0;
+  return new Promise((resolve, reject) => {
+    const fail = (): void => reject(new Error(`${got} bytes came back`));
+    stream.on('data', (chunk: Buffer) => {
+      got += chunk.length;
+      if (got === wanted) resolve();
+      if (got > wanted) fail();
+    });
+    stream.once('end', fail);
+    stream.once('close', fail);
+  });
 }

@@ -53,14 +53,14 @@ export class UserService {
   }
 
   implementation(): Pick<Implementation<OpenShellDefinition>, UserMethods> {
-    const { authorize, logs, place } = this.#options;
+    const { authorize, logs, place, relays } = this.#options;
     return {
       execSandbox: (call) => this.#exec.unary(call),
       execSandboxInteractive: (call) => this.#exec.interactive(call),
       createSshSession: (call, callback) => {
         try {
           authorize(call.metadata);
-          const { sandboxId } = call.request;
+          const sandboxId = relays.meant(call.request.sandboxId);
           const { host, port } = place();
           callback(null, {
             sandboxId,
@@ -85,7 +85,8 @@ export class UserService {
       getSandboxLogs: (call, callback) => {
         try {
           authorize(call.metadata);
-          const { sandboxId, lines, sinceMs, sources, minLevel } = call.request;
+          const { lines, sinceMs, sources, minLevel } = call.request;
+          const sandboxId = relays.meant(call.request.sandboxId);
           const all = logs().filter((line) => line.sandboxId === sandboxId);
           const kept = all.filter(wanted(Number(sinceMs), sources, minLevel));
           callback(null, { logs: kept.slice(-(lines || 2000)).map(toLine), bufferTotal: all.length });
@@ -98,14 +99,16 @@ export class UserService {
   }
 
   #watch(call: ServerWritableStream<WatchSandboxRequest, SandboxStreamEvent>): void {
-    const { authorize, logs, onLog } = this.#options;
+    const { authorize, logs, onLog, relays } = this.#options;
+    let id: string;
     try {
       authorize(call.metadata);
+      id = relays.meant(call.request.id);
     } catch (error) {
       call.emit('error', asStatus(error));
       return;
     }
-    const { id, followLogs, logTailLines, logSinceMs, logSources, logMinLevel } = call.request;
+    const { followLogs, logTailLines, logSinceMs, logSources, logMinLevel } = call.request;
     const keep = wanted(Number(logSinceMs), logSources, logMinLevel);
     const tell = (line: LogView): void => {
       if (line.sandboxId === id && keep(line)) call.write({ payload: { $case: 'log', value: toLine(line) } });

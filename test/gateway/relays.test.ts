@@ -78,6 +78,27 @@ function collect(stream: Duplex): Promise<{ readonly bytes: Buffer; readonly err
   });
 }
 
+describe('a user who names no sandbox', () => {
+  test('gets the only one, and is asked for a name when there are several', async () => {
+    const port = await echo();
+    await expect(client.forward('', tcp(port))).rejects.toThrow('no sandbox is connected');
+    await linked();
+    const stream = await client.forward('', tcp(port));
+    stream.end('hello');
+    expect((await collect(stream)).bytes.toString()).toBe('hello');
+    const { token } = gateway.mintToken('sb-2');
+    const second = linkTo(gateway.port, () => token, { sandboxId: 'sb-2' });
+    undo.push(() => second.link.stop(100));
+    expect((await second.link.prepare()).ok).toBe(true);
+    second.link.startSession();
+    await second.established();
+    await expect(client.forward('', tcp(port))).rejects.toThrow(
+      '2 sandboxes are connected; name one with --sandbox: sb-1, sb-2',
+    );
+    await expect(client.logs({ sandboxId: '' })).rejects.toThrow('2 sandboxes are connected');
+  });
+});
+
 describe('a relay', () => {
   test('carries ten megabytes both ways, byte for byte', async () => {
     const { events } = await linked();

@@ -12,7 +12,7 @@ const SHELL = ['sh', '-c', 'if [ -x /bin/bash ]; then exec /bin/bash -il; else e
 /** The words that lead OpenSSH's programs to a sandbox through a gateway. */
 export const sshOptions = ({ gateway, sandbox }: Place): readonly string[] => [
   '-o',
-  `ProxyCommand=${process.execPath} ${MAIN} ssh-proxy --gateway ${gateway} --sandbox ${sandbox}`,
+  `ProxyCommand=${process.execPath} ${MAIN} ssh-proxy --gateway ${gateway}${sandbox === '' ? '' : ` --sandbox ${sandbox}`}`,
   // The host key is made anew at each start, and who answers is told by the gateway.
   ...['-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR'],
   ...['-o', 'User=sandbox'],

@@ -54,7 +54,7 @@ export async function forwardPort(
   });
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : localPort;
-  say(`127.0.0.1:${port} leads to port ${remotePort} of ${sandbox}`);
+  say(`127.0.0.1:${port} leads to port ${remotePort} of ${sandbox === '' ? 'the sandbox' : sandbox}`);
   await new Promise<void>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
   });

@@ -65,8 +65,9 @@ export class GatewayClient {
   }
 
   /** A stream into a sandbox: its SSH server, or a port there. */
-  async forward(sandboxId: string, target: TcpForwardInit['target'], token?: string): Promise<Duplex> {
-    const authorizationToken = token ?? (await this.createSshSession(sandboxId)).token;
+  async forward(named: string, target: TcpForwardInit['target'], token?: string): Promise<Duplex> {
+    const made = token === undefined ? await this.createSshSession(named) : { token, sandboxId: named };
+    const { sandboxId, token: authorizationToken } = made;
     const { path } = this.#method('forwardTcp');
     const connection = await this.#connect();
     const value: TcpForwardInit = { sandboxId, serviceId: '', target, authorizationToken };
