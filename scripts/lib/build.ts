@@ -83,19 +83,25 @@ const assemble = async (options: BuildOptions): Promise<Built> => {
   return { image, singleFile };
 };
 
+const buildAll = async (options: BuildOptions): Promise<Built> => {
+  const stamp = join(resolve(options.out ?? DIST), 'build.stamp');
+  rmSync(stamp, { force: true });
+  const wanted = fingerprint(SOURCES);
+  const built = await assemble(options);
+  if (options.entry === undefined) writeFileSync(stamp, wanted);
+  return built;
+};
+
 /** Builds everything that ships. Rejects with the failing tool's last words. */
 export const build = (options: BuildOptions = {}): Promise<Built> =>
-  withLock('build', async () => {
-    const stamp = join(resolve(options.out ?? DIST), 'build.stamp');
-    rmSync(stamp, { force: true });
-    const wanted = fingerprint(SOURCES);
-    const built = await assemble(options);
-    if (options.entry === undefined) writeFileSync(stamp, wanted);
-    return built;
-  });
+  withLock('build', () => buildAll(options));
 
 const isCurrent = (): boolean =>
   remembered(join(DIST, 'build.stamp')) === fingerprint(SOURCES) && existsSync(locations({}).image);
 
 /** The build of the sources as they are: builds only when something has changed since the last time. */
-export const ensureBuilt = async (): Promise<Built> => (isCurrent() ? locations({}) : build());
+export const ensureBuilt = async (): Promise<Built> =>
+  isCurrent()
+    ? locations({})
+    : // Asked again: a second build would take the files away from what runs of the first one.
+      withLock('build', async () => (isCurrent() ? locations({}) : buildAll({})));

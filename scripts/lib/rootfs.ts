@@ -56,6 +56,7 @@ const PACKAGES = {
 /** Where the bundle mounts something. They exist beforehand: the root is read-only, and gVisor makes none. */
 const MOUNT_POINTS = [
   'dev',
+  'etc/openshell',
   'etc/openshell-tls',
   'opt/openshell/bin',
   'proc',
@@ -68,11 +69,11 @@ const MOUNT_POINTS = [
 
 /** The names that a change of this file must change, so that no stale root file system is used. */
 const NAMES: Readonly<Record<RootfsKind, string>> = {
-  debian: 'debian-bookworm-2',
-  clients: 'debian-bookworm-clients-2',
-  people: 'debian-bookworm-people-1',
-  peers: 'debian-bookworm-peers-2',
-  busybox: 'busybox-2',
+  debian: 'debian-bookworm-3',
+  clients: 'debian-bookworm-clients-3',
+  people: 'debian-bookworm-people-2',
+  peers: 'debian-bookworm-peers-3',
+  busybox: 'busybox-3',
 };
 
 /** The mirror that this machine's apt uses for Debian itself. */

@@ -1,6 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { ensureBuilt } from './build.ts';
 import { type Bind, bundleConfig } from './bundle.ts';
@@ -328,6 +337,13 @@ interface Started {
   readonly undo: () => Promise<void>;
 }
 
+/** What a virtual machine wrote on its console, which goes with its directory. */
+const lastWords = (directory: string): string => {
+  const path = join(directory, 'console');
+  if (!existsSync(path)) return '';
+  return `its console: ${readFileSync(path, 'utf8').slice(-2000)}\n`;
+};
+
 const follow = (child: ChildProcess, started: Started): RunningSandbox => {
   const { options, runtime, directory, id, sandboxId, undo } = started;
   const printed = collectOutput(child);
@@ -341,9 +357,13 @@ const follow = (child: ChildProcess, started: Started): RunningSandbox => {
     }
     await ended;
   };
-  const timer = limit === 0 ? undefined : setTimeout(() => void stop(), limit);
+  let failure = '';
+  const expire = (): void => {
+    failure = `it was stopped after ${limit} ms\n${lastWords(directory)}`;
+    void stop();
+  };
+  const timer = limit === 0 ? undefined : setTimeout(expire, limit);
   const ended = new Promise<SandboxResult>((done) => {
-    let failure = '';
     child.on('error', (error) => {
       failure = `cannot start ${runtime}: ${error.message}\n`;
     });
@@ -351,7 +371,7 @@ const follow = (child: ChildProcess, started: Started): RunningSandbox => {
       clearTimeout(timer);
       const { stdout, stderr } = printed();
       const result = {
-        code: failure === '' ? exitCode(code, signal) : 127,
+        code: child.pid === undefined ? 127 : exitCode(code, signal),
         stdout,
         stderr: stderr + failure,
       };

@@ -10,6 +10,12 @@ const PROBE_SECONDS = '5';
 /** The processor to ask for. Setting MSR 0x10a fails under some nested hypervisors, and ends qemu. */
 export const CPU: Readonly<Record<Accelerator, string>> = { kvm: 'host,-arch-capabilities', tcg: 'max' };
 
+/**
+ * How many processors. An emulated guest has one: with two, one start in fifty hung on a busy machine, both processors of it
+ * spinning in the kernel's allocator (QEMU 7.2; "soft lockup" on its console).
+ */
+export const CPUS: Readonly<Record<Accelerator, string>> = { kvm: '2', tcg: '1' };
+
 const probe = async (kernel: string): Promise<Accelerator> => {
   if (!existsSync('/dev/kvm')) return 'tcg';
   const machine = ['-M', 'q35,accel=kvm', '-cpu', CPU.kvm, '-m', '256', '-display', 'none', '-nodefaults'];

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Bind } from '../bundle.ts';
 import { run } from '../command.ts';
 import { NODE, ROOT } from '../paths.ts';
-import { accelerator, CPU } from './accelerator.ts';
+import { accelerator, CPU, CPUS } from './accelerator.ts';
 import { ensureBootFiles } from './initramfs.ts';
 
 export interface MachineOptions {
@@ -138,7 +138,7 @@ export const machineCommand = async (
   const append = [...words, 'lsm=landlock,yama,bpf', ...options.kernelArguments].join(' ');
   const qemu = [
     'qemu-system-x86_64',
-    ...['-M', `q35,accel=${how}`, '-cpu', CPU[how], '-smp', '2', '-m', '1024'],
+    ...['-M', `q35,accel=${how}`, '-cpu', CPU[how], '-smp', CPUS[how], '-m', '1024'],
     ...['-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
     ...['-serial', `file:${join(directory, 'console')}`],
     ...['-kernel', kernel, '-initrd', initramfs, '-append', append],
