@@ -1,17 +1,12 @@
-/** The connection is lost in the middle of all that a person can do: what survives, what ends, and what is said of it. */
-import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
-import { namespacePath } from '../../scripts/lib/network.ts';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { type Network, startWorld, type World } from '../../scripts/lib/world.ts';
 import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { client, GATEWAY, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
 
-const MAIN = join(import.meta.dirname, '../dev-gateway/main.ts');
-const GATEWAY = '10.77.0.1:8080';
 const POLICY = `version: 1
 filesystem_policy:
   include_workdir: true
@@ -64,29 +59,9 @@ describe.skipIf(why !== undefined)('when the session is lost in the middle', () 
     );
   const established = () => world.gatewayOutput().match(/established/g)?.length ?? 0;
   const place = () => ({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
-  const start = (command: readonly string[]) => {
-    const child = spawn('nsenter', [`--net=${namespacePath(world.namespace)}`, '--', ...command], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-    });
-    const seen = { stdout: '', stderr: '' };
-    child.stdout.on('data', (chunk) => {
-      seen.stdout = (seen.stdout + chunk).slice(-10_000);
-    });
-    child.stderr.on('data', (chunk) => (seen.stderr += chunk));
-    child.stdin.on('error', () => undefined);
-    const shows = (text: string) =>
-      vi.waitFor(() => expect(seen.stdout).toContain(text), { timeout: 20_000, interval: 50 });
-    return { child, seen, shows, closed: new Promise<number>((resolve) => child.once('close', resolve)) };
-  };
+  const start = (command: readonly string[]) => startIn(world, command);
   const gateway = (verb: string, flags: readonly string[], script: string) =>
-    start([
-      process.execPath,
-      MAIN,
-      verb,
-      ...['--gateway', GATEWAY, '--sandbox', sandbox.sandboxId],
-      ...flags,
-      ...['--', 'sh', '-c', script],
-    ]);
+    start(client(sandbox.sandboxId, verb, flags, ['sh', '-c', script]));
   const attach = () => start(['ssh', ...sshOptions(place()), '-T', '-s', 'sandbox', 'openshell-main']);
   /** The programs that run in the container, by their command lines. */
   const running = async (): Promise<readonly string[]> => {

@@ -1,15 +1,14 @@
-/** Many commands, one after the other and at once: all right, and nothing is left of them. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
-import { namespacePath } from '../../scripts/lib/network.ts';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld } from '../../scripts/lib/world.ts';
+import { GATEWAY, type Started, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
+import { settled } from './settled.ts';
 
 const POLICY = `version: 1
 filesystem_policy:
@@ -45,7 +44,7 @@ test.skipIf(why !== undefined)(
       network: await world.network(),
       command: ['/bin/sleep', '1000'],
     });
-    let client: ChildProcess | undefined;
+    let client: Started | undefined;
     try {
       await vi.waitFor(() => expect(world.gatewayOutput()).toContain('established'), {
         timeout: 60_000,
@@ -63,17 +62,10 @@ test.skipIf(why !== undefined)(
         descriptors: readdirSync(`/proc/${supervisor}/fd`).length,
         terminals: readdirSync(`/proc/${init}/root/dev/pts`).length,
       });
-      client = spawn(
-        'nsenter',
-        [
-          `--net=${namespacePath(world.namespace)}`,
-          ...['--', process.execPath, join(import.meta.dirname, 'exec-many.ts')],
-          ...['10.77.0.1:8080', sandbox.sandboxId],
-        ],
-        { stdio: ['pipe', 'pipe', 'inherit'] },
-      );
-      const { stdin, stdout } = client;
-      if (stdin === null || stdout === null) throw new Error('no pipes');
+      client = startIn(world, [
+        ...[process.execPath, join(import.meta.dirname, 'exec-many.ts'), GATEWAY, sandbox.sandboxId],
+      ]);
+      const { stdin, stdout } = client.child;
       const answers = createInterface({ input: stdout });
       const run = async (count: number, atOnce: number): Promise<unknown> => {
         const answer = once(answers, 'line');
@@ -82,7 +74,7 @@ test.skipIf(why !== undefined)(
       };
       // What is loaded and compiled when the first of them come is no leak.
       expect(await run(60, 20)).toEqual([]);
-      const before = left();
+      const before = await settled(left);
       expect(await run(200, 1)).toEqual([]);
       await expect.poll(left, { timeout: 15_000 }).toEqual(before);
       expect(await run(50, 50)).toEqual([]);
@@ -94,7 +86,7 @@ test.skipIf(why !== undefined)(
       await expect.poll(left, { timeout: 15_000 }).toEqual(before);
       await expect.poll(() => privateKib() - first, { timeout: 15_000 }).toBeLessThan(8 << 10);
     } finally {
-      client?.kill();
+      client?.child.kill();
       await sandbox.stop();
       await world.stop();
     }

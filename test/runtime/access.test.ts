@@ -1,17 +1,12 @@
-/** What a person does with a sandbox, through its gateway and the session that it holds itself. */
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
-import { namespacePath } from '../../scripts/lib/network.ts';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld, type World } from '../../scripts/lib/world.ts';
 import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { client, GATEWAY, runIn, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
 
-const MAIN = join(import.meta.dirname, '../dev-gateway/main.ts');
-const GATEWAY = '10.77.0.1:8080';
 const POLICY = `version: 1
 filesystem_policy:
   include_workdir: true
@@ -90,29 +85,10 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
     await world?.stop();
   }, 120_000);
 
-  /** Runs a program in the gateway's network. */
-  const outside = (command: readonly string[], input?: Buffer) =>
-    new Promise<{ readonly code: number | null; readonly stdout: Buffer; readonly stderr: string }>(
-      (resolve) => {
-        const child = spawn('nsenter', [`--net=${namespacePath(world.namespace)}`, '--', ...command], {
-          stdio: ['pipe', 'pipe', 'pipe'],
-        });
-        const out: Buffer[] = [];
-        let stderr = '';
-        child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
-        child.stderr.on('data', (chunk: Buffer) => (stderr += chunk));
-        child.stdin.on('error', () => undefined);
-        child.stdin.end(input ?? Buffer.alloc(0));
-        child.once('close', (code) => resolve({ code, stdout: Buffer.concat(out), stderr }));
-      },
-    );
+  const outside = (command: readonly string[], input?: Buffer) => runIn(world, command, input);
   const gateway = (words: readonly string[], command: readonly string[] = [], input?: Buffer) => {
     const [verb = '', ...rest] = words;
-    const place = ['--gateway', GATEWAY, '--sandbox', sandbox.sandboxId];
-    return outside(
-      [process.execPath, MAIN, verb, ...place, ...rest, ...(command.length > 0 ? ['--', ...command] : [])],
-      input,
-    );
+    return outside(client(sandbox.sandboxId, verb, rest, command), input);
   };
   const place = () => ({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
 
@@ -170,6 +146,34 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
   );
 
   test.skipIf(why !== undefined)(
+    'ends what an earlier session has left running, and nothing of the sandbox’s own',
+    async () => {
+      const shell = async (script: string): Promise<string> =>
+        (await gateway(['exec'], ['sh', '-c', script])).stdout.toString();
+      const left = Number(await shell('nohup sleep 600 >/dev/null 2>&1 & echo $!'));
+      expect(left).toBeGreaterThan(1);
+      const touched = await shell(
+        `kill ${left} && echo ended; for pid in 1 $PPID; do kill -0 $pid && echo reached $pid; done; kill -9 -1`,
+      );
+      expect(touched).toBe('ended\n');
+      await vi.waitFor(async () => expect(await shell(`test -e /proc/${left} || echo gone`)).toBe('gone\n'));
+      // Its terminal is held by a process of ours, which others may not touch either.
+      const script = 'echo begun; read end; echo said $end';
+      const terminal = startIn(world, client(sandbox.sandboxId, 'exec', ['--tty'], ['sh', '-c', script]));
+      await terminal.shows('begun');
+      const holders = await shell(
+        'for dir in /proc/[0-9]*; do pid=$' +
+          '{dir#/proc/}; grep -q pty $dir/cmdline 2>/dev/null && ! grep -q grep $dir/cmdline && ' +
+          'kill -0 $pid 2>/dev/null && echo reached $pid; done; true',
+      );
+      expect(holders).not.toContain('reached');
+      terminal.child.stdin.write('it\r');
+      await terminal.shows('said it');
+    },
+    120_000,
+  );
+
+  test.skipIf(why !== undefined)(
     'has a terminal',
     async () => {
       const { code, stdout } = await gateway(
@@ -222,9 +226,10 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
   test.skipIf(why !== undefined)(
     'is reached by OpenSSH',
     async () => {
-      const { code, stdout } = await outside(['ssh', ...sshOptions(place()), 'sandbox', 'echo "$0"; exit 3']);
-      expect(code).toBe(3);
-      expect(stdout.toString()).toMatch(/(ba)?sh/);
+      const { code, stdout, stderr } = await outside([
+        ...['ssh', ...sshOptions(place()), 'sandbox', 'echo "$0"; exit 3'],
+      ]);
+      expect([code, stdout.toString(), stderr]).toEqual([3, expect.stringMatching(/(ba)?sh/), '']);
     },
     60_000,
   );
@@ -235,16 +240,7 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
       const all = await Promise.all(
         Array.from({ length: 8 }, (_, n) => gateway(['exec'], ['sh', '-c', `sleep 0.2; echo ${n}`])),
       );
-      expect(all.map(({ stdout }) => stdout.toString().trim()).sort()).toEqual([
-        '0',
-        '1',
-        '2',
-        '3',
-        '4',
-        '5',
-        '6',
-        '7',
-      ]);
+      expect(all.map(({ stdout, stderr }) => `${stdout}${stderr}`)).toEqual(all.map((_, n) => `${n}\n`));
       const count = async (): Promise<string> => {
         const { stdout, stderr } = await gateway(['exec'], ['sh', '-c', 'ls /proc | grep -c "^[0-9]*$"']);
         return `${stdout}${stderr}`.trim();
@@ -298,20 +294,8 @@ describe.skipIf(noRunc !== undefined)('a main process', () => {
         };
         await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
         const place = { gateway: GATEWAY, sandbox: sandbox.sandboxId };
-        const attach = () => {
-          const child = spawn(
-            'nsenter',
-            [
-              `--net=${namespacePath(world.namespace)}`,
-              ...['--', 'ssh', ...sshOptions(place), '-T', '-s', 'sandbox', 'openshell-main'],
-            ],
-            { stdio: ['pipe', 'pipe', 'pipe'] },
-          );
-          const seen = { stdout: '', stderr: '' };
-          child.stdout.on('data', (chunk) => (seen.stdout += chunk));
-          child.stderr.on('data', (chunk) => (seen.stderr += chunk));
-          return { child, seen, closed: new Promise((resolve) => child.once('close', resolve)) };
-        };
+        const attach = () =>
+          startIn(world, ['ssh', ...sshOptions(place), '-T', '-s', 'sandbox', 'openshell-main']);
         const first = attach();
         await vi.waitFor(
           () => expect(first.seen).toMatchObject({ stdout: expect.stringContaining('begins') }),

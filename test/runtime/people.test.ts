@@ -1,20 +1,16 @@
-/** People at work in a sandbox with their own tools: terminals, editors, OpenSSH's programs, rsync and git. */
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
-import { namespacePath } from '../../scripts/lib/network.ts';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld, type World } from '../../scripts/lib/world.ts';
 import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { client, GATEWAY, inNetworkOf, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
 import { openScreen, type Screen } from './screen.ts';
 
-const MAIN = join(import.meta.dirname, '../dev-gateway/main.ts');
-const GATEWAY = '10.77.0.1:8080';
 const POLICY = `version: 1
 filesystem_policy:
   include_workdir: true
@@ -60,26 +56,16 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
     rmSync(here, { recursive: true, force: true });
   }, 120_000);
 
-  const enter = () => ['nsenter', `--net=${namespacePath(world.namespace)}`, '--'] as const;
-  const start = (command: readonly string[]) => {
-    const [program, ...args] = enter();
-    const child = spawn(program, [...args, ...command], { stdio: ['pipe', 'pipe', 'pipe'] });
-    const seen = { stdout: '', stderr: '' };
-    child.stdout.on('data', (chunk) => (seen.stdout += chunk));
-    child.stderr.on('data', (chunk) => (seen.stderr += chunk));
-    child.stdin.on('error', () => undefined);
-    return { child, seen, closed: new Promise<number>((resolve) => child.once('close', resolve)) };
-  };
+  const start = (command: readonly string[]) => startIn(world, command);
   const run = async (...command: readonly string[]) => {
     const { child, seen, closed } = start(command);
     child.stdin.end();
     return { code: await closed, ...seen };
   };
   const ssh = (...command: readonly string[]) => run('ssh', '-F', config, 'sandbox', ...command);
-  const place = () => ['--gateway', GATEWAY, '--sandbox', sandbox.sandboxId];
-  const gateway = (verb: string) => [process.execPath, MAIN, verb, ...place()];
+  const gateway = (verb: string) => client(sandbox.sandboxId, verb);
   const shell = (columns: number, rows: number): Screen => {
-    const screen = openScreen([...enter(), ...gateway('shell')], columns, rows);
+    const screen = openScreen([...inNetworkOf(world), ...gateway('shell')], columns, rows);
     return screen;
   };
   const shows = (screen: Screen, text: string | RegExp) =>

@@ -1,5 +1,5 @@
 /** The policy on its way between gateway, image and sandbox. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -10,6 +10,7 @@ import { missing } from './requirements.ts';
 
 const why = missing('runc');
 const directory = mkdtempSync(join(tmpdir(), 'policy-sync-'));
+chmodSync(directory, 0o755);
 afterAll(() => rmSync(directory, { recursive: true }));
 const IMAGE_POLICY = join(directory, 'policy.yaml');
 writeFileSync(
@@ -49,7 +50,8 @@ describe.skipIf(why !== undefined)(
       const first = await runSandbox({
         ...options,
         network: await world.network(),
-        binds: [{ source: IMAGE_POLICY, destination: '/etc/openshell/policy.yaml' }],
+        // Its directory: a runtime would make the file itself in the root file system that all tests share.
+        binds: [{ source: directory, destination: '/etc/openshell' }],
       });
       expect(first).toMatchObject({ code: 0, stdout: '200\n403\n' });
       // The next one has no such file, and the same policy.
@@ -61,6 +63,27 @@ describe.skipIf(why !== undefined)(
         { version: 1, status: 'loaded' },
         { version: 1, status: 'loaded' },
       ]);
+    }, 120_000);
+
+    test('and an image without one leave the restrictive default, which is told as well', async () => {
+      const alone = await startWorld();
+      try {
+        const { code, stdout } = await runSandbox({
+          gateway: alone.gatewayUrl,
+          network: await alone.network(),
+          flags: ['--log-level', 'warn'],
+          command: ['/bin/sh', '-c', `${ask('api.allowed.test')}; touch /tmp/own && echo written`],
+        });
+        expect(code).toBe(0);
+        const [told, ...said] = stdout.trimEnd().split('\n');
+        expect(told).toContain('the restrictive default holds, without any network');
+        expect(said).toEqual(['403', 'written']);
+        expect(await alone.control('GET', '/policy-reports')).toMatchObject([
+          { version: 1, status: 'loaded' },
+        ]);
+      } finally {
+        await alone.stop();
+      }
     }, 120_000);
   },
 );

@@ -10,6 +10,7 @@ import { unchanged } from '../../supervisor/confinement/privileges.ts';
 import { openTerminal } from '../../supervisor/confinement/terminal.ts';
 import { isSeenFromOutside, PLACES } from './places.ts';
 import { missing } from './requirements.ts';
+import { settled } from './settled.ts';
 import { type SshSandbox, startSshSandbox } from './ssh-sandbox.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'ssh-test-'));
@@ -242,7 +243,7 @@ for (const place of places) {
           };
         };
         await all(4);
-        const before = facts();
+        const before = await settled(facts);
         const results = await all(50);
         expect(results).toEqual(Array.from({ length: 50 }, (_, index) => `${index} hello ${index}`));
         await expect.poll(facts, { timeout: 10_000 }).toEqual(before);
