@@ -1,4 +1,5 @@
-import { type ConfiguredProxy, readTextFile } from './config.ts';
+import type { ConfiguredProxy } from './config/egress-settings.ts';
+import { readTextFile } from './config.ts';
 import { parseNoProxy, type UpstreamProxy } from './egress/upstream-proxy.ts';
 import { Fault } from './fault.ts';
 import { Secret } from './observability/secret.ts';

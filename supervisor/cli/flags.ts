@@ -22,7 +22,7 @@ const FLAGS = {
   'log-level': text('error, warn, info, debug or trace; for standard output'),
   'log-dir': text('directory for log files by day; /var/log where a volume is mounted there'),
   'log-format': text('json or pretty'),
-  'ssh-socket-path': text('socket of the SSH server'),
+  'ssh-socket-path': text('accepted: relays reach the SSH server without a socket'),
   'inference-routes': text('file of inference routes'),
   'max-relays': text('relays at once (shells, copies, forwarded ports), 64 by default'),
   'state-dir': text('directory for what outlives a restart: undelivered records, the last good policy'),

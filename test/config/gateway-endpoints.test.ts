@@ -36,6 +36,12 @@ test('each of several is checked as one would be, and schemes are not mixed: the
   expect(read('https://a,http://b')).toMatchObject({ code: 78, message: expect.stringContaining('mix') });
 });
 
+test('a password in what is no URL is not told of', () => {
+  const { code, message } = read('htp:/u:hunter2@gateway:1') as { code: number; message: string };
+  expect([code, message]).toEqual([78, expect.stringContaining('"…@gateway:1"')]);
+  expect(message).not.toContain('hunter2');
+});
+
 test('a connection lives an hour at most, unless the flag says otherwise; 0 is for ever', () => {
   expect(read('http://a').maxConnectionAgeMs).toBe(3_600_000);
   expect(read('http://a', '--gateway-max-age', '60').maxConnectionAgeMs).toBe(60_000);

@@ -13,8 +13,9 @@ import { startControl } from './control.ts';
 import { serveDataCalls, type TakeDataCall } from './data-call.ts';
 import { serviceDefinition } from './grpc.ts';
 import { policyFromYaml } from './policy-yaml.ts';
-import { type Fault, GatewayService } from './service.ts';
+import { GatewayService } from './service.ts';
 import type { AnalysisView, ExitView, LogView, PolicyReportView, SessionView } from './state.ts';
+import type { Fault } from './status-errors.ts';
 import type { MintedToken } from './tokens.ts';
 
 export interface DevGatewayOptions {
