@@ -63,7 +63,9 @@ export function createInference(options: InferenceOptions): Result<Inference, Fa
     fetch: file === undefined && link !== undefined ? () => link.inferenceBundle() : undefined,
     onChange: (all) => {
       backends.keep(all.map(({ base }) => base));
-      log.info('inference routes', { routes: all.length });
+      log.info(all.length === 0 ? 'inference.local has no routes' : 'inference.local has routes', {
+        routes: all.length,
+      });
     },
     onFault: (message) => log.warn(`inference: ${message}`),
   });

@@ -1,4 +1,4 @@
-import type { GetInferenceBundleResponse } from '../../../proto/generated/openshell/inference/v1/inference.ts';
+import { GetInferenceBundleResponse } from '../../../proto/generated/openshell/inference/v1/inference.ts';
 import type { Clock, Random } from '../../clock.ts';
 import { type InferenceRoute, readRoute, WORKLOAD_ROUTE } from './route.ts';
 
@@ -24,7 +24,8 @@ const MAX_ROUTES = 64;
 export class RouteTable {
   readonly #options: RouteTableOptions;
   #routes: readonly InferenceRoute[] = [];
-  #revision: string | undefined;
+  /** The bundle that was taken last: its revision, or where it has none, all of it. */
+  #taken: string | undefined;
   #retryMs = REFRESH_MS;
   #told = '';
   #cancel: (() => void) | undefined;
@@ -68,9 +69,11 @@ export class RouteTable {
     this.#cancel?.();
   }
 
-  #take({ routes, revision }: GetInferenceBundleResponse): void {
-    if (revision === this.#revision && revision !== '') return;
-    this.#revision = revision;
+  #take(bundle: GetInferenceBundleResponse): void {
+    const taken = bundle.revision === '' ? contentOf(bundle) : `revision ${bundle.revision}`;
+    if (taken === this.#taken) return;
+    this.#taken = taken;
+    const { routes } = bundle;
     const read = routes
       // The others are for the supervisor's own calls (contract.md, 1.8).
       .filter(({ name }) => name === WORKLOAD_ROUTE)
@@ -86,3 +89,9 @@ export class RouteTable {
     this.#told = message;
   }
 }
+
+/** When it was made says nothing about what is in it. */
+const contentOf = (bundle: GetInferenceBundleResponse): string =>
+  Buffer.from(GetInferenceBundleResponse.encode({ ...bundle, generatedAtMs: 0n }).finish()).toString(
+    'latin1',
+  );

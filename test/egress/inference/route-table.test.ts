@@ -56,6 +56,19 @@ function table() {
   };
 }
 
+test('a gateway without revisions is told apart by what it says, not by when', async () => {
+  const { routes, modelOf, pass, answer, changes, faults } = table();
+  answer(bundle('', 'm1', 'bad'));
+  await routes.start();
+  answer({ ...bundle('', 'm1', 'bad'), generatedAtMs: 7n });
+  await pass(30_000);
+  expect([changes, faults]).toEqual([[1], [expect.any(String)]]);
+  answer(bundle('', 'm2'));
+  await pass(6_000);
+  expect([modelOf('openai_responses'), changes]).toEqual(['m2', [1, 1]]);
+  routes.stop();
+});
+
 test('follows the gateway’s routes, and takes the same revision once', async () => {
   const { routes, modelOf, pass, answer, changes } = table();
   await routes.start();
