@@ -87,12 +87,7 @@ function onTerminal(
   request: SessionRequest,
   terminal: Terminal,
 ): SessionProcess {
-  const process = startConfined(
-    shimOptions(options, [terminal.pid]),
-    options.plan,
-    { ...launchOf(options, request, request.terminal?.name ?? 'vt100'), terminal: true },
-    { terminal: terminal.sessionEnd },
-  );
+  const process = startOn(options, request, terminal);
   terminal.begin();
   return {
     get pid() {
@@ -108,6 +103,22 @@ function onTerminal(
     drain: () => terminal.drain(),
     hangUp: () => terminal.hangUp(),
   };
+}
+
+/** A start that fails must leave neither the holder nor the session's end of the terminal. */
+function startOn(options: ConfinedSessionsOptions, request: SessionRequest, terminal: Terminal) {
+  try {
+    return startConfined(
+      shimOptions(options, [terminal.pid]),
+      options.plan,
+      { ...launchOf(options, request, request.terminal?.name ?? 'vt100'), terminal: true },
+      { terminal: terminal.sessionEnd },
+    );
+  } catch (error) {
+    terminal.begin();
+    terminal.hangUp();
+    throw error;
+  }
 }
 
 const shimOptions = (options: ConfinedSessionsOptions, helpers: readonly number[]) => ({

@@ -9,6 +9,8 @@ export interface MetricsReadings {
   readonly logLinesDropped: number;
   readonly openConnections: number;
   readonly accessConnections: number;
+  readonly accessForwards: number;
+  readonly relays: number;
 }
 
 /** The text that /metrics answers with. */
@@ -21,5 +23,7 @@ export function metricsPage(metrics: Metrics, now: MetricsReadings): Promise<str
   metrics.logLinesDropped.set(now.logLinesDropped);
   metrics.openConnections.set(now.openConnections);
   metrics.accessConnections.set(now.accessConnections);
+  metrics.accessForwards.set(now.accessForwards);
+  metrics.relaysOpen.set(now.relays);
   return metrics.text();
 }

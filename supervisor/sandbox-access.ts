@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { AccessServer } from './access/access-server.ts';
+import type { AccessEvent } from './access/events.ts';
 import type { SubsystemStarter } from './access/session-channel.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
@@ -9,9 +10,10 @@ import type { Anchor } from './confinement/anchor.ts';
 import { METADATA_PORT } from './egress/metadata/google-metadata.ts';
 import type { Logging } from './observability/log.ts';
 import type { Metrics } from './observability/metrics.ts';
+import type { RepeatLimiter } from './observability/repeat-limiter.ts';
 import { containerExitCode } from './workload/main-process.ts';
 import { Sessions } from './workload/session.ts';
-import { sessionMembers } from './workload/session-members.ts';
+import { SessionMembers } from './workload/session-members.ts';
 
 export interface SandboxAccessOptions extends Omit<ConfinedSessionsOptions, 'launcher' | 'cwd'> {
   readonly config: Pick<
@@ -22,6 +24,7 @@ export interface SandboxAccessOptions extends Omit<ConfinedSessionsOptions, 'lau
   readonly anchor: Anchor | undefined;
   readonly logging: Logging;
   readonly metrics: Metrics;
+  readonly limiter: RepeatLimiter;
   readonly subsystems: ReadonlyMap<string, SubsystemStarter>;
 }
 
@@ -32,6 +35,7 @@ const DNS_PORT = 53;
 export function sandboxAccess(options: SandboxAccessOptions): AccessServer {
   const { config, clock, anchor, logging, metrics } = options;
   const log = logging.logger('access');
+  const members = new SessionMembers();
   const sessions = new Sessions({
     clock,
     limit: config.maxSessions,
@@ -42,7 +46,7 @@ export function sandboxAccess(options: SandboxAccessOptions): AccessServer {
       // People end what hangs. Where init is not PID 1, processes of other containers could be in sight.
       signalsOthers: process.ppid === 1,
     }),
-    members: (leader) => sessionMembers(leader),
+    members: (leader) => members.of(leader),
     kill(pid, signal) {
       try {
         process.kill(pid, signal);
@@ -83,21 +87,39 @@ export function sandboxAccess(options: SandboxAccessOptions): AccessServer {
       ),
     ),
     subsystems: options.subsystems,
-    observe(event) {
-      if (event.kind === 'forward-refused') {
-        log.warn(`a forwarded connection was refused: ${event.reason}`);
-        return;
-      }
-      if (event.kind === 'refused') log.warn(`an SSH client was refused: ${event.reason}`);
-      logging.ocsf({
-        class: 'ssh',
-        activity: event.kind === 'opened' ? 'OPEN' : event.kind === 'closed' ? 'CLOSE' : 'FAIL',
-        severity: event.kind === 'refused' ? 'low' : 'info',
-        action: event.kind === 'refused' ? 'DENIED' : 'ALLOWED',
-        // Whoever it is came through the gateway, which alone knows the address.
-        peer: event.kind === 'refused' ? 'relay' : `relay/${event.user.slice(0, 64)}`,
-        auth: event.kind === 'opened' ? event.auth : undefined,
-      });
-    },
+    observe: (event) => reportAccess(event, options),
   });
 }
+
+/** A client can cause as many refusals as it likes, so what repeats itself is counted. */
+function reportAccess(event: AccessEvent, { logging, metrics, limiter }: SandboxAccessOptions): void {
+  const log = logging.logger('access');
+  switch (event.kind) {
+    case 'opened':
+      logging.ocsf({ ...SSH, activity: 'OPEN', peer: peerOf(event.user), auth: event.auth });
+      return;
+    case 'closed': {
+      const { user, reason } = event;
+      if (reason !== undefined) log.info(`an SSH connection was ended: ${reason}`);
+      logging.ocsf({ ...SSH, activity: 'CLOSE', peer: peerOf(user), reason });
+      return;
+    }
+    case 'refused':
+    case 'forward-refused': {
+      const { kind, reason } = event;
+      const denied = { ...SSH, activity: 'FAIL', severity: 'low', action: 'DENIED', reason } as const;
+      const admitted = limiter.admit(`ssh ${kind} ${reason}`, (suppressed) => {
+        metrics.suppressedEvents.inc(suppressed);
+        logging.ocsf(denied, suppressed);
+      });
+      if (!admitted) return;
+      logging.ocsf(denied);
+      const what = kind === 'refused' ? 'an SSH client' : 'a forwarded connection';
+      log.warn(`${what} was refused: ${reason}`);
+    }
+  }
+}
+
+const SSH = { class: 'ssh', severity: 'info', action: 'ALLOWED', peer: 'relay', auth: undefined } as const;
+/** Whoever it is came through the gateway, which alone knows the address. */
+const peerOf = (user: string): string => `relay/${user.slice(0, 64)}`;

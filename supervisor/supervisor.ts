@@ -294,6 +294,7 @@ class Supervisor {
       home: this.#config.userEnvironment.get('HOME') ?? this.#config.workdir,
       logging: this.#logging,
       metrics: this.#metrics,
+      limiter: this.#limiter,
       subsystems: new Map([['openshell-main', attachToMain(() => view)]]),
     });
     this.#access = access;
@@ -355,6 +356,8 @@ class Supervisor {
       logLinesDropped: this.#logging.dropped(),
       openConnections: (proxy?.openConnections() ?? 0) + (adapters?.openConnections() ?? 0),
       accessConnections: this.#access?.openConnections ?? 0,
+      accessForwards: this.#access?.openForwards ?? 0,
+      relays: this.#gateway?.link.openRelays ?? 0,
     });
   }
 
@@ -401,8 +404,8 @@ class Supervisor {
     if (access === undefined) return err('the main process does not run yet');
     if (target.kind === 'tcp') return access.connectInside(target.host, target.port);
     const [ours, theirs] = streamPair();
-    access.accept(theirs);
-    return ok(ours);
+    const accepted = access.accept(theirs);
+    return accepted.ok ? ok(ours) : accepted;
   }
 
   async #confine(policy: PolicyInForce): Promise<ConfinementPlan> {

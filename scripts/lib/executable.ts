@@ -20,9 +20,13 @@ const packageOf = (input: string): string | undefined => {
   return parts[0]?.startsWith('@') ? parts.slice(0, 2).join('/') : parts[0];
 };
 
+/** What a packet of SSH may hold: a command of 256 KiB, as OpenSSH's server takes them, and what is around it. */
+const SSH_PACKET_BYTES = (256 << 10) + 4096;
+
 /**
  * ssh2 tries its native addons and does without them: no addon is anywhere in what ships, and what it requires of them
- * throws, as it does where they were never built. And it knows one of its classes by its name, which minifying takes.
+ * throws, as it does where they were never built. It knows one of its classes by its name, which minifying takes. And it
+ * ends a connection whose packet is larger than 35,000 bytes, the least that RFC 4253 asks for.
  */
 const ssh2Whole: Plugin = {
   name: 'ssh2-whole',
@@ -31,6 +35,12 @@ const ssh2Whole: Plugin = {
     builder.onLoad({ filter: /.*/, namespace: 'addon' }, ({ path }) => ({
       contents: `throw new Error(${JSON.stringify(`${path} is left out`)});`,
     }));
+    builder.onLoad({ filter: /\/ssh2\/lib\/protocol\/crypto\.js$/ }, ({ path }) => {
+      const limit = 'const MAX_PACKET_SIZE = 35000;';
+      const text = readFileSync(path, 'utf8');
+      if (!text.includes(limit)) throw new Error(`${path} has another bound on packets than it had`);
+      return { contents: text.replace(limit, `const MAX_PACKET_SIZE = ${SSH_PACKET_BYTES};`) };
+    });
     builder.onLoad({ filter: /\/ssh2\/lib\/server\.js$/ }, ({ path }) => ({
       contents: `${readFileSync(path, 'utf8')}\nObject.defineProperty(Session, 'name', { value: 'Session' });\n`,
     }));

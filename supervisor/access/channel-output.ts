@@ -9,25 +9,36 @@ interface HeldBack {
   _chunkcbErr: unknown;
 }
 
+/** Whether the connection is exchanging keys: what is written then waits in ssh2, in any amount. */
+export interface KeyExchange {
+  readonly exchanging: boolean;
+  /** Calls `listener` once it is over; the function that it returns takes it back. */
+  onExchanged(listener: () => void): () => void;
+}
+
 /**
  * Copies what a process prints into a channel. A client that reads slowly slows its own process and nobody else: ssh2
- * heeds the client's window but not whether the connection below takes more, so both are waited for here. And one
+ * heeds the client's window but neither whether the connection below takes more nor a key exchange under way, so all three
+ * are waited for here. And one
  * write at a time, forgotten when it is done: ssh2 sends what it held back of one stream a second time when the
  * other stream of the channel has to wait.
  */
 export class ChannelOutput {
   readonly #channel: ServerChannel;
   readonly #connection: Duplex;
+  readonly #keys: KeyExchange;
   #open = true;
   #turn: Promise<void> = Promise.resolve();
   #waiting = 0;
   #moved = 0;
+  #bytes = 0;
   /** Ends the one wait that there is when the channel closes. */
   #wake: (() => void) | undefined;
 
-  constructor(channel: ServerChannel, connection: Duplex) {
+  constructor(channel: ServerChannel, connection: Duplex, keys: KeyExchange) {
     this.#channel = channel;
     this.#connection = connection;
+    this.#keys = keys;
   }
 
   /** The client's side of the channel has gone: nothing is written any more, and whoever waits goes on. */
@@ -36,9 +47,9 @@ export class ChannelOutput {
     this.#wake?.();
   }
 
-  /** How many writes have ended, and whether one has not: what has not moved between two looks is quiet. */
-  get progress(): { readonly moved: number; readonly writing: boolean } {
-    return { moved: this.#moved, writing: this.#waiting > 0 };
+  /** How many writes have ended, with how many bytes, and whether one has not. */
+  get progress(): { readonly moved: number; readonly bytes: number; readonly writing: boolean } {
+    return { moved: this.#moved, bytes: this.#bytes, writing: this.#waiting > 0 };
   }
 
   /** Resolves when `source` has ended, was destroyed or the channel has closed; then `source` is destroyed. */
@@ -63,14 +74,16 @@ export class ChannelOutput {
       .then(() => {
         this.#waiting -= 1;
         this.#moved += 1;
+        this.#bytes += chunk.length;
       });
     return this.#turn;
   }
 
   async #write(stream: 'output' | 'errors', chunk: Buffer): Promise<void> {
     const connection = this.#connection;
-    if (connection.writableNeedDrain)
+    while (this.#open && (this.#keys.exchanging || connection.writableNeedDrain))
       await this.#until((done) => {
+        if (this.#keys.exchanging) return this.#keys.onExchanged(done);
         connection.once('drain', done);
         return () => connection.off('drain', done);
       });

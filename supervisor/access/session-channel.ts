@@ -2,8 +2,9 @@ import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import type { PtyInfo, ServerChannel, ServerSession } from 'ssh2';
 import type { Clock } from '../clock.ts';
-import { ChannelOutput } from './channel-output.ts';
+import { ChannelOutput, type KeyExchange } from './channel-output.ts';
 import { ClientEnvironment, terminalName } from './client-environment.ts';
+import { closeChannel } from './close-channel.ts';
 import type { OpenProcess, ProcessEnd, ProcessRequest, SandboxProcess, Window } from './session-opener.ts';
 import type { UnreadBound } from './unread-bound.ts';
 
@@ -33,16 +34,26 @@ export interface SessionChannelOptions {
   /** What all channels of this client share. */
   readonly connection: Duplex;
   readonly open: OpenProcess;
-  /** Of the terminal that the client is asking for. */
-  readonly modes: () => Readonly<Record<string, number>>;
+  readonly guard: KeyExchange & {
+    /** Of the terminal that the client is asking for. */
+    readonly modes: Readonly<Record<string, number>>;
+  };
+  /** Ends the client's connection. */
+  readonly drop: (reason: string) => void;
   /** The shell of the image, as a path. */
   readonly shell: () => string;
   readonly subsystems: ReadonlyMap<string, SubsystemStarter>;
   readonly unread: UnreadBound;
 }
 
-/** How long after the end of a process its output may be silent until it counts as ended (contract.md, 6). */
-const DRAIN_MS = 2_000;
+/** How long after the end of a process somebody else may hold its output open: silently, and printing (contract.md, 6). */
+const SILENT_MS = 2_000;
+const PRINTING_MS = 1_000;
+/**
+ * More than what a process can have left behind at its end: what a pipe holds at most without privilege
+ * (/proc/sys/fs/pipe-max-size), on its two outputs, and what is on its way here.
+ */
+const MAX_LEFT = 2 * (1 << 20) + (1 << 18);
 /** Signals that a client may send (RFC 4254, 6.10). */
 const SIGNALS: ReadonlySet<string> = new Set(
   'ABRT ALRM FPE HUP ILL INT KILL PIPE QUIT SEGV TERM USR1 USR2'.split(' '),
@@ -71,7 +82,7 @@ export class SessionChannel {
     this.#options = options;
     session.on('pty', (accept, reject, info) => {
       if (info === undefined || this.#terminal !== undefined) return void reject?.();
-      this.#terminal = { name: terminalName(info.term), window: windowOf(info), modes: options.modes() };
+      this.#terminal = { name: terminalName(info.term), window: windowOf(info), modes: options.guard.modes };
       accept?.();
     });
     session.on('env', (accept, reject, info) => {
@@ -133,9 +144,10 @@ export class SessionChannel {
   #prepare(channel: ServerChannel): ChannelOutput {
     channel.on('error', () => undefined);
     channel.stderr.on('error', () => undefined);
-    this.#forget = this.#options.unread.bound(channel, this.#options.connection);
+    const { unread, connection, guard, drop } = this.#options;
+    this.#forget = unread.bound(channel, drop);
     if (this.#closed) this.#forget();
-    const output = new ChannelOutput(channel, this.#options.connection);
+    const output = new ChannelOutput(channel, connection, guard);
     this.#output = output;
     if (this.#closed) output.close();
     return output;
@@ -174,21 +186,29 @@ export class SessionChannel {
     this.#finish(channel, exitStatus(end), end.kind === 'signal' ? end.signal : undefined);
   }
 
-  /** A process of the background may hold the output open for ever: so it is given up when it has been silent. */
+  /**
+   * Waits until the process's own output is out, however slowly its client reads. A process of the background may hold the
+   * output open for ever, and print there: what it prints counts for two or three seconds.
+   */
   async #drained(copied: Promise<unknown>, output: ChannelOutput): Promise<void> {
     const { clock } = this.#options;
+    const atEnd = output.progress;
     let cancel: (() => void) | undefined;
-    const silent = new Promise<void>((resolve) => {
-      const look = (before: number): void => {
-        cancel = clock.after(DRAIN_MS, () => {
-          const { moved, writing } = output.progress;
-          if (moved === before && !writing) resolve();
-          else look(moved);
-        });
+    const given = new Promise<void>((resolve) => {
+      const look = (): void => {
+        const { bytes, writing } = output.progress;
+        // Nothing waits for the client, so all that the process left has been read long ago.
+        if (!writing || bytes - atEnd.bytes > MAX_LEFT) resolve();
+        else cancel = clock.after(PRINTING_MS, look);
       };
-      look(output.progress.moved);
+      cancel = clock.after(SILENT_MS, () => {
+        const { moved, writing } = output.progress;
+        if (moved === atEnd.moved && !writing) resolve();
+        // The timers of a loop that was busy run before what has come meanwhile is read.
+        else cancel = clock.after(PRINTING_MS, look);
+      });
     });
-    await Promise.race([copied, silent]);
+    await Promise.race([copied, given]);
     cancel?.();
   }
 
@@ -198,8 +218,7 @@ export class SessionChannel {
       channel.exit(status);
       if (signal !== undefined) channel.exit(signal.slice(3), false, '');
     }
-    channel.end();
-    channel.resume(); // what nobody has read must not keep it
+    closeChannel(channel);
   }
 
   #context(channel: ServerChannel): SubsystemContext {

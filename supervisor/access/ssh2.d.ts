@@ -15,7 +15,7 @@ declare module 'ssh2' {
   /** A session's channel, or a forwarded connection's. */
   export interface ServerChannel extends Duplex {
     readonly stderr: Writable;
-    readonly incoming: { readonly state: string };
+    readonly incoming: { readonly state: string; window: number };
     readonly outgoing: { readonly state: string };
     exit(status: number): void;
     exit(signal: string, coreDumped: boolean, message: string): void;
@@ -44,6 +44,7 @@ declare module 'ssh2' {
     on(event: 'exec', listener: Started<{ readonly command: string }>): this;
     on(event: 'subsystem', listener: Started<{ readonly name: string }>): this;
     on(event: 'close', listener: () => void): this;
+    once(event: 'close', listener: () => void): this;
   }
 
   export interface ForwardInfo {
@@ -54,7 +55,7 @@ declare module 'ssh2' {
   export interface ServerConnection extends EventEmitter {
     end(): void;
     on(event: 'authentication', listener: (context: AuthContext) => void): this;
-    on(event: 'ready' | 'close' | 'end', listener: () => void): this;
+    on(event: 'ready' | 'handshake' | 'close' | 'end', listener: () => void): this;
     on(event: 'error', listener: (error: Error) => void): this;
     on(
       event: 'session',
@@ -70,6 +71,7 @@ declare module 'ssh2' {
     readonly hostKeys: readonly string[];
     readonly ident?: string;
     readonly algorithms?: Readonly<Record<string, readonly string[]>>;
+    readonly keepaliveCountMax?: number;
   }
 
   export class Server {

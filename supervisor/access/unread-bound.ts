@@ -1,4 +1,3 @@
-import type { Duplex } from 'node:stream';
 import type { ServerChannel } from 'ssh2';
 
 /** From here on a channel lets its client send no more than the window that it has been given: 2 MiB in ssh2. */
@@ -16,7 +15,7 @@ export class UnreadBound {
   readonly #channels = new Set<ServerChannel>();
 
   /** From now on; until the function that it returns is called, when the channel has gone. */
-  bound(channel: ServerChannel, connection: Duplex): () => void {
+  bound(channel: ServerChannel, drop: (reason: string) => void): () => void {
     const state = (channel as unknown as { readonly _readableState: { highWaterMark: number } })
       ._readableState;
     state.highWaterMark = HIGH_WATER;
@@ -24,7 +23,7 @@ export class UnreadBound {
     const push = channel.push.bind(channel);
     channel.push = (chunk: Buffer | null) => {
       if (chunk === null || this.#takes(channel.readableLength + chunk.length)) return push(chunk);
-      connection.destroy();
+      drop('it sends more than it may');
       return false;
     };
     return () => void this.#channels.delete(channel);

@@ -75,7 +75,7 @@ export async function startAnchor(
     child.once('error', (error) => resolve(error.message));
     child.once('exit', (code, signal) => resolve(signal === null ? `with code ${code}` : `by ${signal}`));
   });
-  const control = child.stdio[3];
+  const control = child.stdio?.[3];
   if (!(control instanceof Socket) || child.pid === undefined)
     return err(new Fault('internal', `cannot run ${options.launcher}`));
   const records = await readRecords(control, encodeAnchorSpec(plan, fence), ended);

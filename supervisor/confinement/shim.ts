@@ -83,7 +83,8 @@ export function startConfined(
     }),
   );
   const exited = exitOf(child);
-  const control = child.stdio[3];
+  // Where the machine has no descriptor left Node gives a child without streams, and tells of it in `error`.
+  const control = child.stdio?.[3];
   const pipes = piped ? receivePipes(child) : Promise.resolve(undefined);
   // The shim becomes the workload; who joins stands in for a process that the anchor has forked.
   let pid = joins ? undefined : child.pid;

@@ -57,13 +57,13 @@ export async function openTerminal(
   const child = options.privileges.asRoot(() =>
     spawn(launcher, ['pty', ...ids], { env: {}, stdio: ['pipe', 'pipe', 'inherit', 'pipe'] }),
   );
-  const control = child.stdio[3];
+  // A holder that died is seen by the end of its output; one that never was has no streams (EMFILE).
+  child.on('error', () => undefined);
+  const control = child.stdio?.[3];
   const { pid } = child;
   if (pid !== undefined) options.helpers?.add(pid);
   child.once('exit', () => options.helpers?.delete(pid ?? 0));
   const streams = takeStreams(child);
-  // A holder that died is seen by the end of its output.
-  child.on('error', () => undefined);
   if (!(control instanceof Socket) || streams === undefined || pid === undefined)
     return err(`cannot run ${launcher}`);
   const { stdin, stdout } = streams;

@@ -177,6 +177,11 @@ export class GatewayLink {
     });
   }
 
+  /** Relays that are open, or whose target is being connected. */
+  get openRelays(): number {
+    return this.#relays.size;
+  }
+
   get state(): SessionState {
     return this.#session.state;
   }

@@ -26,6 +26,7 @@ export function createMetrics(version: string) {
     denials: counter('egress_denials_total', 'Denied connections by stage.', ['stage']),
     requests: counter('egress_requests_total', 'Inspected requests of the workload by outcome.', ['outcome']),
     relays: counter('relays_total', 'Relays that the gateway asked for.', ['outcome']),
+    relaysOpen: gauge('relays_open', 'Relays that are open, or whose target is being connected.'),
     relayBytes: counter('relay_bytes_total', 'Bytes through relays, seen from the sandbox.', ['direction']),
     inferenceCalls: counter('inference_calls_total', 'Calls of inference.local by outcome.', ['outcome']),
     middlewareEvaluations: counter('egress_middleware_evaluations_total', 'Middlewares asked, by outcome.', [
@@ -45,6 +46,7 @@ export function createMetrics(version: string) {
     sessionsOpen: gauge('access_open_sessions', 'Sessions that people and editors have running.'),
     sessions: counter('access_sessions_total', 'Sessions by outcome.', ['result']),
     accessConnections: gauge('access_open_connections', 'SSH connections that are open.'),
+    accessForwards: gauge('access_open_forwards', 'Connections that SSH clients have forwarded.'),
     bufferedBytes: gauge('buffer_bytes', 'Bytes waiting for the gateway.'),
     bufferLost: gauge('buffer_lost_records', 'Records that the bound of the buffer forced out.', ['class']),
     suppressedEvents: counter(

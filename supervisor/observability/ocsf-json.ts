@@ -124,7 +124,7 @@ function detailsOf(event: OcsfEvent): Readonly<Record<string, unknown>> {
         ...rule(event.policy, 'l7'),
       };
     case 'ssh':
-      return { ...verdict(event.action, undefined), src_endpoint: { name: event.peer } };
+      return { ...verdict(event.action, event.reason), src_endpoint: { name: event.peer } };
     case 'process':
       return {
         process: { name: event.name, pid: event.pid },

@@ -64,6 +64,8 @@ export type OcsfEvent =
       readonly action: 'ALLOWED' | 'DENIED';
       readonly peer: string;
       readonly auth: string | undefined;
+      /** Why it was denied, or ended from our side. */
+      readonly reason?: string | undefined;
     }
   | {
       readonly class: 'api';

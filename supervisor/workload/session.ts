@@ -49,7 +49,6 @@ export interface SessionsOptions {
   readonly clock: Clock;
   /** How many may run at once. */
   readonly limit: number;
-  /** Never rejects. */
   readonly start: (request: SessionRequest) => Promise<Result<SessionProcess, SessionFailure>>;
   /** The processes of the session that this one leads. */
   readonly members: (leader: number) => readonly SessionMember[];
@@ -99,22 +98,21 @@ export class Sessions {
     if ([...request.argv, ...request.variables.values()].some((text) => text.includes('\0')))
       return err({ code: INTERNAL, message: 'a command cannot hold a NUL byte' });
     this.#open += 1;
-    const process = await start(request);
-    const began = process.ok ? await process.value.started : process;
-    if (!process.ok || !began.ok) {
+    const begun = await begin(start, request);
+    if (!begun.ok) {
       this.#open -= 1;
-      if (process.ok) abandon(process.value);
-      return err(began.ok ? { code: INTERNAL, message: 'it did not start' } : began.error);
+      return begun;
     }
+    const process = begun.value;
     const [name = ''] = request.argv;
-    const pid = process.value.pid ?? 0;
+    const pid = process.pid ?? 0;
     observe({ kind: 'started', name, pid });
-    void process.value.exited.then((end) => {
+    void process.exited.then((end) => {
       this.#open -= 1;
-      process.value.drain();
+      process.drain();
       observe({ kind: 'ended', name, pid, end });
     });
-    return ok(new Session(process.value, this.#options));
+    return ok(new Session(process, this.#options));
   }
 }
 
@@ -188,6 +186,24 @@ export class Session {
     const going = members(leader).filter(({ group, ignoresHangup }) => group === leader || !ignoresHangup);
     for (const { pid } of going) kill(pid, signal);
     return going.length > 0;
+  }
+}
+
+/** Starts it and waits until it runs. Whatever fails, at the bounds of the machine as well, is told and leaves nothing. */
+async function begin(
+  start: SessionsOptions['start'],
+  request: SessionRequest,
+): Promise<Result<SessionProcess, SessionFailure>> {
+  try {
+    const process = await start(request);
+    if (!process.ok) return process;
+    const began = await process.value.started;
+    if (began.ok) return process;
+    abandon(process.value);
+    return began;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    return err({ code: INTERNAL, message: `it cannot be started: ${why}` });
   }
 }
 

@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ClientEnvironment, terminalName } from '../../supervisor/access/client-environment.ts';
 import { judgeForward } from '../../supervisor/access/forward-target.ts';
-import { modesOfRequest, parseTerminalModes } from '../../supervisor/access/terminal-modes.ts';
+import { PacketReader } from '../../supervisor/access/packet-reader.ts';
+import { parseTerminalModes } from '../../supervisor/access/terminal-modes.ts';
 
 const RESERVED = new Set([53, 1080, 3128]);
 
@@ -77,17 +78,33 @@ test('terminal modes are read from the first byte on, and whatever else comes is
   const bytes = Buffer.from([129, 0, 0, 0x96, 0, 3, 0, 0, 0, 0x7f, 42, 0, 0, 0, 1, 99, 0, 0, 0, 1, 0, 1, 2]);
   const modes = { TTY_OP_OSPEED: 38_400, VERASE: 0x7f, IUTF8: 1 };
   expect(parseTerminalModes(bytes)).toEqual(modes);
-  const string = (value: Buffer) => Buffer.concat([Buffer.from([0, 0, 0, value.length]), value]);
-  const request = Buffer.concat([
-    Buffer.from([98, 0, 0, 0, 0]),
-    ...[string(Buffer.from('pty-req')), Buffer.from([1]), string(Buffer.from('xterm'))],
-    ...[Buffer.alloc(16), string(bytes)],
-  ]);
-  expect(modesOfRequest(request)).toEqual(modes);
   fc.assert(
-    fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(request.length), (noise, cut) => {
-      modesOfRequest(Buffer.from(noise));
-      modesOfRequest(Buffer.concat([request.subarray(0, cut), noise]));
+    fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(bytes.length), (noise, cut) => {
+      parseTerminalModes(Buffer.from(noise));
+      parseTerminalModes(Buffer.concat([bytes.subarray(0, cut), noise]));
     }),
+  );
+});
+
+test('the fields of a packet are read one after the other, and none past its end', () => {
+  const whole = Buffer.from([98, 0, 0, 0, 7, 0, 0, 0, 2, 0x68, 0x69, 1, 0, 0, 0, 9]);
+  const reader = new PacketReader(whole, 1);
+  expect([reader.uint32(), reader.text(), reader.bool(), reader.uint32(), reader.uint32()]).toEqual([
+    ...[7, 'hi', true, 9, undefined],
+  ]);
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ maxLength: 64 }),
+      fc.array(fc.constantFrom('u', 's', 'b')),
+      (bytes, asked) => {
+        const noise = new PacketReader(Buffer.from(bytes), 0);
+        const read = asked.map((kind) =>
+          kind === 'u' ? noise.uint32() : kind === 's' ? noise.string() : noise.bool(),
+        );
+        // Behind the first field that is not whole there is none.
+        const broken = read.indexOf(undefined);
+        if (broken >= 0) expect(read.slice(broken).every((one) => one === undefined)).toBe(true);
+      },
+    ),
   );
 });

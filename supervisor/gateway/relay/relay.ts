@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { RelayFrame } from '../../../proto/generated/openshell/v1/openshell.ts';
+import type { Clock } from '../../clock.ts';
 import type { CallError } from '../../rpc/status.ts';
 import type { Call, CallEvents } from '../../rpc/stream.ts';
 
@@ -10,6 +11,7 @@ export interface RelayTotals {
 }
 
 export interface RelayOptions {
+  readonly clock: Clock;
   readonly channelId: string;
   /** What was connected to inside the sandbox. */
   readonly target: Duplex;
@@ -21,6 +23,8 @@ export interface RelayOptions {
 
 /** Pieces as upstream sends them (contract.md, 2.2) would cost four times as many frames; its limit is 1 MiB. */
 const MAX_PIECE = 64 * 1024;
+/** How long a target may take to read the rest when the user has gone after a clean end. */
+const FAREWELL_MS = 30_000;
 
 /**
  * Carries bytes between a RelayStream and a target until both directions have ended. Each side is read only as fast as the
@@ -52,6 +56,8 @@ export class Relay {
     target.once('error', () => undefined); // its close tells
     target.once('close', () => {
       if (!target.readableEnded) this.end('the target broke off');
+      // It reads no more: what the user still sends is dropped, so that the user's end is heard.
+      else this.#call.resume();
     });
   }
 
@@ -105,9 +111,14 @@ export class Relay {
   #finish(reason: string | undefined): void {
     this.#over = true;
     const { target, onEnd } = this.#options;
-    if (reason !== undefined) target.destroy();
-    else if (!target.writableFinished) target.once('finish', () => target.destroy());
-    else target.destroy();
+    if (reason !== undefined || target.writableFinished) target.destroy();
+    else this.#letFinish();
     onEnd({ sentBytes: this.#sent, receivedBytes: this.#received }, reason);
+  }
+
+  #letFinish(): void {
+    const { target, clock } = this.#options;
+    const cancel = clock.after(FAREWELL_MS, () => target.destroy());
+    target.once('finish', () => target.destroy()).once('close', cancel);
   }
 }

@@ -109,6 +109,9 @@ export class Relays {
         cancel();
         if (!wanted || this.#stopped || !this.#relays.has(channelId)) {
           if (connected.ok) connected.value.destroy();
+        } else if (connected.ok && connected.value.destroyed) {
+          this.#relays.delete(channelId);
+          this.#refuse(channelId, 'the target broke off at once', session);
         } else if (connected.ok) this.#start(channelId, target, connected.value, session);
         else {
           this.#relays.delete(channelId);
@@ -129,7 +132,7 @@ export class Relays {
     };
     try {
       const call = (events: CallEvents): Call => session.relay(events);
-      this.#relays.set(channelId, new Relay({ channelId, target: connected, call, onEnd }));
+      this.#relays.set(channelId, new Relay({ clock, channelId, target: connected, call, onEnd }));
     } catch (error) {
       connected.destroy();
       onEnd({ sentBytes: 0, receivedBytes: 0 }, error instanceof Error ? error.message : String(error));
