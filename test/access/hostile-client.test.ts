@@ -1,47 +1,10 @@
 /** Clients that do not keep to the protocol: each loses at most itself, and others go on. */
 import { once } from 'node:events';
 import fc from 'fast-check';
-import type { Client } from 'ssh2';
 import { afterEach, describe, expect, test } from 'vitest';
 import { VirtualClock } from '../gateway/virtual-clock.ts';
 import { accessFixture, exec, login, plug, run } from './access-fixture.ts';
-
-/** Of ssh2 1.17: how its client makes and sends a packet. */
-interface Packets {
-  readonly _protocol: {
-    readonly _packetRW: {
-      readonly write: {
-        readonly allocStart: number;
-        alloc(size: number): Buffer;
-        finalize(packet: Buffer): Buffer;
-      };
-    };
-    readonly _cipher: { encrypt(packet: Buffer): void };
-  };
-}
-
-function send(client: Client, payload: Buffer): void {
-  const { _packetRW, _cipher } = (client as unknown as Packets)._protocol;
-  const { write } = _packetRW;
-  const packet = write.alloc(payload.length);
-  packet.set(payload, write.allocStart);
-  _cipher.encrypt(write.finalize(packet));
-}
-
-const u32 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-};
-const text = (value: string | Buffer): Buffer =>
-  Buffer.concat([u32(Buffer.from(value).length), Buffer.from(value)]);
-const packet = (type: number, ...fields: readonly Buffer[]): Buffer =>
-  Buffer.concat([Buffer.from([type]), ...fields]);
-/** RFC 4254, 5.1: type, sender channel, window, largest packet. */
-const open = (type: string, channel: number, window = 1 << 20, largest = 32_768): Buffer =>
-  packet(90, text(type), u32(channel), u32(window), u32(largest));
-const request = (channel: number, name: string, ...more: readonly Buffer[]): Buffer =>
-  packet(98, u32(channel), text(name), Buffer.from([1]), ...more);
+import { open, packet, request, send, text, u32 } from './packets.ts';
 
 let fixture = accessFixture();
 afterEach(() => {
