@@ -58,6 +58,20 @@ const char *errno_name(int number)
 	case ETIMEDOUT: return "ETIMEDOUT";
 	case ENETUNREACH: return "ENETUNREACH";
 	case ENOEXEC: return "ENOEXEC";
+	case ENAMETOOLONG: return "ENAMETOOLONG";
+	case ETXTBSY: return "ETXTBSY";
+	case ESRCH: return "ESRCH";
+	case ENOTTY: return "ENOTTY";
+	case ENXIO: return "ENXIO";
+	case EXDEV: return "EXDEV";
+	case EPIPE: return "EPIPE";
+	case EDQUOT: return "EDQUOT";
+	case EFBIG: return "EFBIG";
+	case ECONNREFUSED: return "ECONNREFUSED";
+	case ECONNRESET: return "ECONNRESET";
+	case EADDRINUSE: return "EADDRINUSE";
+	case EADDRNOTAVAIL: return "EADDRNOTAVAIL";
+	case EHOSTUNREACH: return "EHOSTUNREACH";
 	default: return "E?";
 	}
 }

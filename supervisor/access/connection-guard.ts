@@ -15,8 +15,6 @@ export const RESOURCE_SHORTAGE = 4;
 interface Protocol {
   /** Ours, from the first message of a key exchange to its last one. */
   readonly _kexinit: unknown;
-  /** What waits for the end of a key exchange. */
-  readonly _queue: readonly unknown[] | undefined;
   channelOpenFail(remote: number, code: number, reason: string): void;
   channelSuccess(remote: number): void;
   channelFailure(remote: number): void;
@@ -56,8 +54,6 @@ export interface ConnectionGuardOptions {
 /** Below this a kilobyte costs so many packets that a client could keep us busy with little. */
 const MIN_PACKET = 1024;
 const KEY_EXCHANGE_MS = 10_000;
-/** Of messages that wait for the end of a key exchange. */
-const MAX_QUEUED = 4096;
 
 const [KEXINIT, CHANNEL_OPEN, CHANNEL_CLOSE, CHANNEL_REQUEST] = [20, 90, 97, 98] as const;
 
@@ -94,11 +90,6 @@ export class ConnectionGuard {
   /** Whether keys are being exchanged: what is sent now waits in memory. */
   get exchanging(): boolean {
     return this.#connection._protocol._kexinit !== undefined;
-  }
-
-  /** Whether more waits for the end of a key exchange than an honest client causes. */
-  get overfull(): boolean {
-    return (this.#connection._protocol._queue?.length ?? 0) > MAX_QUEUED;
   }
 
   /** Calls `listener` once, at the end of the key exchange; the function that it returns takes it back. */

@@ -89,8 +89,7 @@ export class Connection {
     stream.once('end', () => stream.end());
     server.injectSocket(stream);
     stream.on('data', () => {
-      if (stream.writableLength > MAX_UNSENT || this.#guard?.overfull === true)
-        this.#drop('it does not read what it is answered');
+      if (stream.writableLength > MAX_UNSENT) this.#drop('it does not read what it is answered');
     });
     stream.pause(); // ssh2 reads when it is ready
   }

@@ -347,6 +347,32 @@ describe('a relay', () => {
     expect(events.map(({ kind }) => kind)).toEqual(['refused']);
   });
 
+  test('whose target has gone by the time it is connected is refused', async () => {
+    const gone = new PassThrough();
+    gone.destroy();
+    const { events, link } = await linked({ connect: async () => ok(gone) });
+    const { error } = await collect(await client.forward('sb-1', tcp(5)));
+    expect(error?.message).toContain('broke off at once');
+    expect([events.map(({ kind }) => kind), link.openRelays]).toEqual([['refused'], 0]);
+  });
+
+  test('whose target ends, and closes on what it has not read, is over when its user ends', async () => {
+    const port = await listening((socket) => {
+      socket.pause();
+      socket.end('HTTP/1.1 413 no');
+      setTimeout(() => socket.destroy(), 300);
+    });
+    const { events, link } = await linked();
+    const stream = await client.forward('sb-1', tcp(port));
+    const got = collect(stream);
+    // More than the target's buffers, the windows and ours take.
+    for (let n = 0; n < 64; n += 1) stream.write(Buffer.alloc(256 << 10));
+    stream.end();
+    expect((await got).bytes.toString()).toBe('HTTP/1.1 413 no');
+    await until(() => events.at(-1)?.kind === 'closed');
+    expect(link.openRelays).toBe(0);
+  });
+
   test('goes on over the old connection when that is replaced, and ends with it when it is lost', async () => {
     const port = await echo();
     const { established, link } = await linked({}, { maxConnectionAgeMs: 4_000 });

@@ -117,6 +117,20 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
   );
 
   test.skipIf(why !== undefined)(
+    'runs a command as long as the kernel lets it be, and says so of a longer one',
+    async () => {
+      // The gateway takes words of 32 KiB, and makes one command of them.
+      const words = (count: number) => Array.from({ length: count }, () => 'x'.repeat(30_000));
+      const long = await gateway(['exec'], ['sh', '-c', 'echo $#', 'sh', ...words(4)]);
+      expect([long.code, long.stdout.toString(), long.stderr]).toEqual([0, '4\n', '']);
+      const longer = await gateway(['exec'], ['sh', '-c', 'echo $#', 'sh', ...words(8)]);
+      expect([longer.code, longer.stdout.toString()]).toEqual([126, '']);
+      expect(longer.stderr).toMatch(/cannot be executed: (E2BIG|ENAMETOOLONG)/);
+    },
+    60_000,
+  );
+
+  test.skipIf(why !== undefined)(
     'ends a command that takes too long',
     async () => {
       const { code } = await gateway(['exec', '--timeout', '1'], ['sleep', '60']);

@@ -1,3 +1,6 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -9,13 +12,17 @@ import {
   type SessionProcess,
   Sessions,
 } from '../../supervisor/workload/session.ts';
-import { parseSession, type SessionMember } from '../../supervisor/workload/session-members.ts';
+import {
+  parseSession,
+  type SessionMember,
+  SessionMembers,
+} from '../../supervisor/workload/session-members.ts';
 import { VirtualClock } from '../gateway/virtual-clock.ts';
 
 const REQUEST = { argv: ['/bin/bash', '-lc', 'true'], variables: new Map(), terminal: undefined };
 
 /** Sessions whose processes do nothing by themselves. */
-function fixture(limit = 2, failure?: SessionFailure) {
+function fixture(limit = 2, failure?: SessionFailure, before: () => void = () => undefined) {
   const clock = new VirtualClock();
   const events: SessionEvent[] = [];
   const sent: string[] = [];
@@ -28,6 +35,7 @@ function fixture(limit = 2, failure?: SessionFailure) {
     kill: (pid, signal) => void sent.push(`${signal} ${pid}`),
     observe: (event) => void events.push(event),
     start: async () => {
+      before();
       let end: (end: ProcessEnd) => void = () => undefined;
       const exited = new Promise<ProcessEnd>((resolve) => {
         end = resolve;
@@ -94,6 +102,18 @@ test('what does not start gives its place back, with its reason', async () => {
   expect([nul.ok, processes.length]).toEqual([false, 3]);
 });
 
+test('a start that fails in any other way gives its place back, too', async () => {
+  const { sessions, events } = fixture(1, undefined, () => {
+    throw new Error('spawn EMFILE');
+  });
+  for (let i = 0; i < 3; i++)
+    expect(await sessions.start(REQUEST)).toMatchObject({
+      ok: false,
+      error: { code: 70, message: expect.stringContaining('EMFILE') },
+    });
+  expect([sessions.open, events.map(({ kind }) => kind)]).toEqual([0, ['refused', 'refused', 'refused']]);
+});
+
 test('who is left by its caller is hung up, then ended, then killed, with all of its session but nohup jobs', async () => {
   const { sessions, clock, sent, processes, has } = fixture();
   const session = await sessions.start(REQUEST);
@@ -136,4 +156,27 @@ test('the session of a process is read whatever its name holds', () => {
       parseSession(name);
     }),
   );
+});
+
+test('all sessions that end at once are looked for in one pass, and later ones in another', async () => {
+  const proc = mkdtempSync(join(tmpdir(), 'session-members-'));
+  try {
+    const put = (pid: number, group: number, session: number, ignored = '0000000000000000'): void => {
+      mkdirSync(join(proc, String(pid)));
+      writeFileSync(join(proc, String(pid), 'stat'), `${pid} (a) S 1 ${group} ${session} 0 -1`);
+      writeFileSync(join(proc, String(pid), 'status'), `Name:\ta\nSigIgn:\t${ignored}\n`);
+    };
+    mkdirSync(join(proc, 'self'));
+    put(41, 41, 41);
+    put(50, 50, 41, '0000000000000001');
+    put(60, 60, 60);
+    const members = new SessionMembers(proc);
+    expect(members.of(41)).toEqual([member(41, 41), member(50, 50, true)]);
+    put(70, 60, 60);
+    expect([members.of(60), members.of(61)]).toEqual([[member(60, 60)], []]);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(members.of(60)).toEqual([member(60, 60), member(70, 60)]);
+  } finally {
+    rmSync(proc, { recursive: true });
+  }
 });
