@@ -26,6 +26,7 @@ const ROOT_PARTS = [
   'sandbox-facts',
   'confined-sessions',
   'sandbox-access',
+  'access-report',
   'last-good-config',
   'denials',
   'proposals',

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { AccessServer } from './access/access-server.ts';
-import type { AccessEvent } from './access/events.ts';
 import type { SubsystemStarter } from './access/session-channel.ts';
+import { reportAccess } from './access-report.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type ConfinedSessionsOptions, confinedSessions, connectInside } from './confined-sessions.ts';
@@ -87,39 +87,6 @@ export function sandboxAccess(options: SandboxAccessOptions): AccessServer {
       ),
     ),
     subsystems: options.subsystems,
-    observe: (event) => reportAccess(event, options),
+    observe: reportAccess(options),
   });
 }
-
-/** A client can cause as many refusals as it likes, so what repeats itself is counted. */
-function reportAccess(event: AccessEvent, { logging, metrics, limiter }: SandboxAccessOptions): void {
-  const log = logging.logger('access');
-  switch (event.kind) {
-    case 'opened':
-      logging.ocsf({ ...SSH, activity: 'OPEN', peer: peerOf(event.user), auth: event.auth });
-      return;
-    case 'closed': {
-      const { user, reason } = event;
-      if (reason !== undefined) log.info(`an SSH connection was ended: ${reason}`);
-      logging.ocsf({ ...SSH, activity: 'CLOSE', peer: peerOf(user), reason });
-      return;
-    }
-    case 'refused':
-    case 'forward-refused': {
-      const { kind, reason } = event;
-      const denied = { ...SSH, activity: 'FAIL', severity: 'low', action: 'DENIED', reason } as const;
-      const admitted = limiter.admit(`ssh ${kind} ${reason}`, (suppressed) => {
-        metrics.suppressedEvents.inc(suppressed);
-        logging.ocsf(denied, suppressed);
-      });
-      if (!admitted) return;
-      logging.ocsf(denied);
-      const what = kind === 'refused' ? 'an SSH client' : 'a forwarded connection';
-      log.warn(`${what} was refused: ${reason}`);
-    }
-  }
-}
-
-const SSH = { class: 'ssh', severity: 'info', action: 'ALLOWED', peer: 'relay', auth: undefined } as const;
-/** Whoever it is came through the gateway, which alone knows the address. */
-const peerOf = (user: string): string => `relay/${user.slice(0, 64)}`;

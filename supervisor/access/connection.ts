@@ -25,6 +25,7 @@ const MAX_CHANNELS = 64;
 const MAX_LOGINS = 6;
 /** Nothing that is served gets this far ahead of its reader; answers to a flood of requests do. */
 const MAX_UNSENT = 8 << 20;
+const MAX_REASON = 200;
 /** Contract.md, 6. */
 const REJECTION_MS = 1_000;
 
@@ -95,7 +96,8 @@ export class Connection {
   }
 
   #drop(reason: string): void {
-    this.#reason ??= reason;
+    // It may hold a client's own words.
+    this.#reason ??= reason.slice(0, MAX_REASON);
     this.#options.stream.destroy();
   }
 
