@@ -64,7 +64,7 @@ const [KEXINIT, CHANNEL_OPEN, CHANNEL_CLOSE, CHANNEL_REQUEST] = [20, 90, 97, 98]
  * - what is sent during a key exchange waits in ssh2 without a bound, for a client that never finishes it;
  * - a session that is closed before a program was started in it is neither answered nor forgotten;
  * - requests that come after the start of a program, or after the end of the client's input, are not answered
- *   (RFC 4254, 5.4), and windows and signals among them not delivered;
+ *   (RFC 4254, 5.4), and windows, signals and OpenSSH's "eow" among them not delivered;
  * - terminal modes are read one byte too late;
  * - a forward can be refused with one reason alone.
  */
@@ -167,8 +167,7 @@ export class ConnectionGuard {
     }
     const { outgoing } = session._chanInfo;
     if (outgoing.state !== 'open' && outgoing.state !== 'eof') return true; // nothing may follow our close
-    const served =
-      name === 'window-change' ? resize(session, reader) : name === 'signal' && signal(session, reader);
+    const served = name !== undefined && serve(session, name, reader);
     if (answered && served) this.#connection._protocol.channelSuccess(outgoing.id);
     else if (answered) this.#connection._protocol.channelFailure(outgoing.id);
     return true;
@@ -198,15 +197,31 @@ function modesOf(reader: PacketReader): Readonly<Record<string, number>> {
   return modes === undefined ? {} : parseTerminalModes(modes);
 }
 
-function resize(session: SessionState, reader: PacketReader): boolean {
-  const [cols, rows, width, height] = [reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32()];
-  if (height === undefined) return false;
-  return session.emit('window-change', undefined, undefined, { cols, rows, width, height });
-}
-
-function signal(session: SessionState, reader: PacketReader): boolean {
-  const name = reader.text();
-  return name !== undefined && session.emit('signal', undefined, undefined, { name });
+/** Serves what may come while a program runs; false when it is none of that. */
+function serve(session: SessionState, name: string, reader: PacketReader): boolean {
+  switch (name) {
+    case 'window-change': {
+      const [cols, rows, width, height] = [
+        reader.uint32(),
+        reader.uint32(),
+        reader.uint32(),
+        reader.uint32(),
+      ];
+      return (
+        height !== undefined &&
+        session.emit('window-change', undefined, undefined, { cols, rows, width, height })
+      );
+    }
+    case 'signal': {
+      const signal = reader.text();
+      return signal !== undefined && session.emit('signal', undefined, undefined, { name: signal });
+    }
+    // Of OpenSSH's clients (its PROTOCOL, 2.1): nobody reads the output any more.
+    case 'eow@openssh.com':
+      return session.emit('eow');
+    default:
+      return false;
+  }
 }
 
 const guards = new WeakMap<object, ConnectionGuard>();

@@ -30,6 +30,12 @@ const MAX_REASON = 200;
 const REJECTION_MS = 1_000;
 
 /**
+ * OpenSSH's client tells of output that nobody reads any more, as in `ssh sandbox yes | head -1`, only those whose name begins
+ * so (its compat.c); else it takes and drops that output until the command ends.
+ */
+const IDENT = 'OpenSSH_compatible_openshell';
+
+/**
  * What both ends have fast: AES-GCM runs on OpenSSL, while ChaCha20-Poly1305, which clients prefer, would run on
  * WebAssembly here. No compression: it would cost a second and a quarter megabyte for each connection. Of the key
  * exchanges that ssh2 offers, those that it can do as a server.
@@ -75,7 +81,7 @@ export class Connection {
     const server = new make(
       {
         hostKeys: [hostKey],
-        ident: 'openshell',
+        ident: IDENT,
         algorithms: ALGORITHMS,
         keepaliveCountMax: KEEPALIVE_MAX,
       },

@@ -119,6 +119,10 @@ export class SessionChannel {
       const channel = accept();
       if (channel !== undefined) starter(this.#context(channel));
     });
+    // As in `ssh sandbox yes | head -1`: a program on pipes is to hear of it by a broken one.
+    session.on('eow', () => {
+      if (this.#process?.errors !== undefined) this.#process.output.destroy();
+    });
     session.on('close', () => this.close());
   }
 

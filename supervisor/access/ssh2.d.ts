@@ -43,7 +43,7 @@ declare module 'ssh2' {
     on(event: 'shell', listener: Started<undefined>): this;
     on(event: 'exec', listener: Started<{ readonly command: string }>): this;
     on(event: 'subsystem', listener: Started<{ readonly name: string }>): this;
-    on(event: 'close', listener: () => void): this;
+    on(event: 'close' | 'eow', listener: () => void): this;
     once(event: 'close', listener: () => void): this;
   }
 

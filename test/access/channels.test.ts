@@ -103,6 +103,17 @@ describe('a channel', () => {
     client.destroy();
   });
 
+  test('whose output nobody reads any more ends its program, whose errors still come', async () => {
+    const made = fixture();
+    const client = await loggedIn(made);
+    const channel = await exec(client, 'trap "" PIPE; yes; echo over >&2');
+    const end = finished(channel);
+    await once(channel, 'data');
+    send(client, request(0, 'eow@openssh.com'));
+    expect(await end).toMatchObject({ code: 0, stderr: expect.stringMatching(/over\n$/) });
+    client.destroy();
+  });
+
   test('is given no window once it is closed', async () => {
     const made = fixture();
     const client = await loggedIn(made);

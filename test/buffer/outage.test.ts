@@ -12,7 +12,7 @@ test('an outage that fills 64 MiB and forces 100,000 lines out costs at most 4 M
   // Both bounds are what init/environment.c gives the supervisor.
   const run = spawnSync(process.execPath, ['--expose-gc', '--max-semi-space-size=2', script, root], {
     encoding: 'utf8',
-    env: { ...process.env, MALLOC_ARENA_MAX: '1' },
+    env: { ...process.env, MALLOC_ARENA_MAX: '1', MALLOC_TRIM_THRESHOLD_: '131072' },
     timeout: 150_000,
   });
   expect(run.stderr).toBe('');

@@ -281,6 +281,15 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
   );
 
   test.skipIf(why !== undefined)(
+    'reads as much of a command as she wants, which ends then',
+    async () => {
+      const { code, stdout, stderr } = await run('sh', '-c', `ssh -F ${config} sandbox yes | head -2`);
+      expect([code, stdout, stderr]).toEqual([0, 'y\ny\n', '']);
+    },
+    60_000,
+  );
+
+  test.skipIf(why !== undefined)(
     'runs many commands over one connection that is shared',
     async () => {
       const shared = [
