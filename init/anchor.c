@@ -1,6 +1,7 @@
 #include "anchor.h"
 #include "channel.h"
 #include "control.h"
+#include "hidden.h"
 #include "kernel.h"
 #include "messages.h"
 #include "namespaces.h"
@@ -166,7 +167,7 @@ static void wait_outside(pid_t inner)
 	close(CONTROL_FD);
 	close(FENCE_FD);
 	close(CHANNEL_FD);
-	prctl(PR_SET_DUMPABLE, 0);
+	hide();
 	while (waitpid(inner, &status, 0) < 0)
 		if (errno != EINTR)
 			_exit(EXIT_INTERNAL);
@@ -218,10 +219,7 @@ int anchor_main(void)
 	if (proc_directory < 0)
 		control_fail(EXIT_CONFINEMENT, "cannot open /proc: %s", errno_name(errno));
 	enter(&spec);
-	/* From here on our memory and descriptors are closed to our own user id (proc_pid_mem(5), ptrace(2)).
-	   Not earlier: the files that map a user namespace belong to root in a process that is not dumpable. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-		control_fail(EXIT_INTERNAL, "cannot hide the anchor: %s", errno_name(errno));
+	hide(); /* and all that it forks is born hidden */
 	/* Orphans of sessions come to us, not to a PID 1 outside that might be shared. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	sigemptyset(&child);

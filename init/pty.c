@@ -1,5 +1,6 @@
 #include "pty.h"
 #include "control.h"
+#include "hidden.h"
 #include "pty_command.h"
 #include "pty_modes.h"
 #include "report.h"
@@ -11,7 +12,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -223,8 +223,7 @@ int pty_main(int argc, char *argv[])
 	if (argc == 2)
 		become((uid_t)identity(argv[0]), (gid_t)identity(argv[1]));
 	/* After the ids: changing them makes us dumpable or not as the system is set up. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-		control_fail(EXIT_INTERNAL, "cannot hide the holder of a terminal: %s", errno_name(errno));
+	hide();
 	for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
 		if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
 			control_fail(EXIT_INTERNAL, "cannot prepare the pipes of a terminal: %s", errno_name(errno));

@@ -15,6 +15,8 @@ export interface ConfinedSessionsOptions {
   readonly helperPids: readonly number[];
   /** Processes of ours that are no callers: who holds a terminal is added while it lives. */
   readonly helpers: Set<number>;
+  /** Shims, which hide themselves until they have become the session. */
+  readonly hiding: Set<number>;
   /** Whether one may signal the processes of another, and the main one's. */
   readonly signalsOthers?: boolean;
   readonly cwd: string | undefined;
@@ -115,6 +117,7 @@ const shimOptions = (options: ConfinedSessionsOptions, helpers: readonly number[
   fenceFd: options.fenceFd,
   privileges: options.privileges,
   helperPids: [...options.helperPids, ...helpers, ...options.helpers],
+  hiding: options.hiding,
   limits: options.plan.limits,
 });
 

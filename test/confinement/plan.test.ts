@@ -14,6 +14,7 @@ const PROBE: Probe = {
   gid: 1000,
   capabilities: '0',
   proc: true,
+  hidden: true,
   privileged: false,
   landlock: { ok: true, abi: 7 },
   seccomp_filter: yes,
@@ -137,6 +138,19 @@ describe('the plan', () => {
       expect(level({ process_isolation: no('EOPNOTSUPP') })).toBe('partial');
       expect(level({ process_isolation: no('EOPNOTSUPP'), ...mounts, pid_namespace: yes })).toBe('full');
       expect(level({ process_isolation: no('EOPNOTSUPP'), privileged: true })).toBe('full');
+    });
+
+    test('says so where what starts a session can be traced', () => {
+      const level = (probe: Partial<Probe>) => {
+        const identity = { uid: 5, gid: 6, groups: [] };
+        const made = plan({ landlock: no('ENOSYS'), hidden: false, ...probe }, { identity });
+        return made.ok && made.value.statement.find(({ aspect }) => aspect === 'supervisor-process')?.level;
+      };
+      expect(level({})).toBe('partial');
+      expect(level({ hidden: true })).toBe('full');
+      expect(level({ landlock: { ok: true, abi: 1 } })).toBe('full');
+      expect(level({ ...namespaces })).toBe('full');
+      expect(level({ uid: 0, capabilities: 'c0' })).toBe('full');
     });
 
     test('says what is left open', () => {
