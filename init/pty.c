@@ -132,14 +132,29 @@ static void hang_up(void)
 }
 
 /*
+ * Whether nobody holds the other end, and what was printed has been read. A program may close its terminal and open
+ * it again later; the kernel takes the hang-up back then (drivers/tty/pty.c, pty_open), and wakes nobody for it.
+ */
+static bool is_deserted(void)
+{
+	struct pollfd polled = { master, POLLIN, 0 };
+
+	return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLIN | POLLHUP)) == POLLHUP;
+}
+
+/*
  * Copies until the session and its output have ended. A descriptor that we want nothing of is left out of the
  * poll: what has hung up would otherwise wake us for ever.
  */
 static int pump(void)
 {
-	enum { CONTROL, TERMINAL, INPUT, OUTPUT, COUNT };
+	enum { CONTROL, TERMINAL, INPUT, OUTPUT, COUNT, DESERTED_MS = 200 };
 
 	for (;;) {
+		if (deserted && master >= 0 && !is_deserted()) {
+			deserted = false;
+			typing = true;
+		}
 		bool flows = running && master >= 0 && !deserted;
 		bool reads = flows && is_empty(&printed), writes = flows && !is_empty(&typed);
 		bool drained = draining && is_empty(&printed);
@@ -152,7 +167,7 @@ static int pump(void)
 
 		if (master < 0 && is_empty(&printed))
 			return 0;
-		if (poll(polled, COUNT, drained ? 0 : -1) < 0) {
+		if (poll(polled, COUNT, drained ? 0 : deserted && running && master >= 0 ? DESERTED_MS : -1) < 0) {
 			if (errno == EINTR)
 				continue;
 			return EXIT_INTERNAL;
