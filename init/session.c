@@ -137,8 +137,13 @@ void session_close_from(int first)
 /* What execve(2) would have closed is closed here, the control socket with it: its end tells that we have begun. */
 static void __attribute__((noreturn)) serve_files(const struct spec *spec)
 {
+	const char *home = variable(spec, "HOME");
+
 	session_close_from(STDERR_FILENO + 1);
-	_exit(sftp_serve(variable(spec, "HOME")));
+	/* scp(1) sends ~/x as x, and expects the server to start at home as sshd(8)'s does. */
+	if (home && *home == '/' && chdir(home))
+		home = NULL; /* it stays where it is, and "~" is there as well */
+	_exit(sftp_serve(home));
 }
 
 static void __attribute__((noreturn)) execute(const struct spec *spec)
@@ -194,6 +199,16 @@ static void reset_process(void)
 	umask(022);
 }
 
+/* The workload may have closed the directory since: that must not keep people from mending it. */
+static void enter_directory(const struct spec *spec)
+{
+	if (!spec->cwd || !chdir(spec->cwd))
+		return;
+	if (!spec->changes_tolerated || chdir("/"))
+		control_fail(EXIT_CONFINEMENT, "cannot enter the working directory %s: %s", spec->cwd, errno_name(errno));
+	control_say("warn this session begins in /, for %s cannot be entered", spec->cwd);
+}
+
 /* The socket fence's half that lies here: hands the notifications to PID 1. */
 static void join_socket_fence(int listener)
 {
@@ -227,8 +242,7 @@ void session_run(struct spec *spec, int proc)
 	int ruleset = landlock_prepare(spec);
 	drop_privileges(spec);
 	hide(); /* a change of ids has made us what fs.suid_dumpable says (kernel/cred.c, commit_creds) */
-	if (spec->cwd && chdir(spec->cwd))
-		control_fail(EXIT_CONFINEMENT, "cannot enter the working directory %s: %s", spec->cwd, errno_name(errno));
+	enter_directory(spec);
 	if (ruleset >= 0) {
 		int error = landlock_enforce(ruleset);
 		if (error)

@@ -19,6 +19,8 @@ export interface ConfinedSessionsOptions {
   readonly hiding: Set<number>;
   /** Whether one may signal the processes of another, and the main one's. */
   readonly signalsOthers?: boolean;
+  /** Whether the workload runs already, and may have closed or removed what the policy names. */
+  readonly besideMain?: true;
   readonly cwd: string | undefined;
   /** What the main process would get if it started now. */
   readonly environment: (tty: boolean) => ReadonlyMap<string, string>;
@@ -125,6 +127,7 @@ const launchOf = (options: ConfinedSessionsOptions, request: SessionRequest, ter
   argv: request.argv,
   builtin: request.builtin,
   signalsOthers: options.signalsOthers === true,
+  toleratesChanges: options.besideMain === true,
   cwd: options.cwd,
   environment: new Map([
     ...options.environment(request.terminal !== undefined),

@@ -127,6 +127,7 @@ describe('the specification of a workload', () => {
     ['with a relative path', [...good, 'read-only etc', 'end'], 'a path is not absolute'],
     ['with root as the user', [...good, 'uid 0', 'end'], 'an id is not between 1 and 4294967294'],
     ['with a number that is none', [...good, 'nofile 12x', 'end'], 'a limit is not between 1 and 2^30'],
+    ['that tolerates something else', [...good, 'changes any', 'end'], 'changes is not tolerated'],
     ['with a variable without a name', [...good, 'env =x', 'end'], 'a variable has no name or no value'],
   ])('%s is refused, with code 70 and the reason', async (_what, records, reason) => {
     const { report, code } = await shim(records);

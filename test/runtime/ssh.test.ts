@@ -180,6 +180,39 @@ for (const place of places) {
         terminal.hangUp();
       });
 
+      test('lets a program ask on its own terminal, by its names, and on no other one', async () => {
+        const one = await onTerminal(ssh, []);
+        one.terminal.input.write(
+          'exec 9<>/dev/tty && echo by its na""me >&9; exec 8<>"$(tty)" && echo by its num""ber >&8\n',
+        );
+        await expect.poll(one.printed, { timeout: 10_000 }).toContain('by its number\r\n');
+        expect(one.printed()).toContain('by its name\r\n');
+        // As ssh, git and gpg ask for a password.
+        one.terminal.input.write('read -s -p "Pass""word: " answer < /dev/tty; echo "<$answer>"\n');
+        await expect.poll(one.printed, { timeout: 10_000 }).toContain('Password: ');
+        one.terminal.input.write('secret\n');
+        await expect.poll(one.printed, { timeout: 10_000 }).toContain('<secret>');
+        if (runtime !== 'runsc') {
+          // gVisor of Debian 12 has nothing that confines files.
+          const other = await ssh.run(
+            [
+              'for n in 0 1 2 3 4 5 6 7; do [ "/dev/pts/$n" = "$(tty)" ] || (exec 7<>/dev/pts/$n) 2>&1; done | grep -c "Permission denied"',
+            ],
+            { flags: ['-tt'] },
+          );
+          expect(other.stdout.toString()).toMatch(/^[1-9]\r\n$/);
+        }
+        one.terminal.input.write('exit\n');
+        await one.exited;
+        one.terminal.hangUp();
+      });
+
+      test('lets people in who are to mend what the workload has closed', async () => {
+        expect((await ssh.run(['chmod 0 /sandbox'])).code).toBe(0);
+        const ran = await ssh.run(['pwd; chmod 755 /sandbox; cd /sandbox && pwd']);
+        expect([ran.code, ran.stdout.toString()]).toEqual([0, '/\n/sandbox\n']);
+      });
+
       test('forwards connections to the loopback of the sandbox, never to the supervisor', async () => {
         const bytes = randomBytes(4 << 20);
         const forwarded = ssh.start(['-W', '127.0.0.1:7777'], []);

@@ -60,7 +60,8 @@ describe.skipIf(why !== undefined)(
       expect(code).toBe(1);
       expect(lines(stdout)).toEqual([
         ...['bin', 'dev', 'etc', 'lib', 'lib64', 'proc', 'sandbox', 'sbin', 'tmp', 'usr'],
-        ...['null', "ls: cannot access '/root': No such file or directory"],
+        // A session's own terminal, whichever it is.
+        ...['null', 'tty', "ls: cannot access '/root': No such file or directory"],
         'cat: /run/policy.yaml: No such file or directory',
       ]);
     });
