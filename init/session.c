@@ -13,6 +13,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -220,6 +221,21 @@ static void join_socket_fence(int listener)
 	close(FENCE_FD);
 }
 
+/* Its holder unlocks it as soon as it is ours (pty.c): a program may open it in its first step. */
+static void take_terminal(void)
+{
+	if (ioctl(STDIN_FILENO, TIOCSCTTY, 0))
+		control_fail(EXIT_INTERNAL, "the terminal cannot become the session's own: %s", errno_name(errno));
+	for (int tries = 0; tries < 1000; tries++) {
+		int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+		if (fd >= 0)
+			close(fd);
+		if (fd >= 0 || errno != EIO) /* EIO: locked (drivers/tty/pty.c, pty_open) */
+			return;
+		poll(NULL, 0, 1);
+	}
+}
+
 /*
  * Hidden from beginning to end: until the filter stands we are unconfined, and afterwards we hold the listener of our
  * notifications, with which whoever writes our code could answer its own socket(2) (seccomp_unotify(2),
@@ -233,8 +249,8 @@ void session_run(struct spec *spec, int proc)
 	bool socket_fence = spec->fence == FENCE_SOCKET;
 
 	reset_process();
-	if (spec->terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0))
-		control_fail(EXIT_INTERNAL, "the terminal cannot become the session's own: %s", errno_name(errno));
+	if (spec->terminal)
+		take_terminal();
 	set_limits(spec);
 	raise_oom_score(spec, proc);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

@@ -219,6 +219,24 @@ describe.each(kinds.filter(([, sanitized]) => !sanitized || hasClang))('a termin
     expect(printed().toString()).toBe('late\r\n');
   });
 
+  test('says its name unasked, and is nobody’s to take before its session has it', async () => {
+    const held = await hold(binary);
+    const printed = reading(held.child.stdout);
+    const end = openSync(held.path, constants.O_RDWR | constants.O_NOCTTY);
+    const steal = () =>
+      spawnSync('setsid', ['sh', '-c', `exec 0<>${held.path} && sleep 0.1`], { encoding: 'utf8' }).stderr;
+    held.control.write('lock\n');
+    await expect.poll(steal).toMatch(/Input\/output error|I\/O error/);
+    const script = `sleep 0.3; exec 9<>/dev/tty && echo named >&9; exec 8<>${held.path} && echo numbered >&8; exit 4`;
+    const session = spawn('setsid', ['-c', 'bash', '-c', script], { stdio: [end, end, end] });
+    closeSync(end);
+    held.control.write('run\n');
+    expect((await once(session, 'exit'))[0]).toBe(4);
+    held.control.write('drain\n');
+    await held.exited;
+    expect(printed().toString()).toBe('named\r\nnumbered\r\n');
+  });
+
   test('ends with the supervisor, and says what it does not understand', async () => {
     const held = await hold(binary);
     held.control.write('size 1 2 3\n');

@@ -252,6 +252,27 @@ for (const place of places) {
         await ssh.run(['kill $(ps -eo pid,args | grep "[s]leep 1002" | cut -c1-8)']);
       });
 
+      test.runIf(place.fence === 'namespace' && isSeenFromOutside(place))(
+        'is not left alone with a session whose stand-in was killed',
+        async () => {
+          const commands = async () => {
+            const pid = await ssh.sandbox.pid();
+            const all = pid === undefined ? [] : tree(pid);
+            return all.map((one) => ({ one, words: readFileSync(`/proc/${one}/cmdline`, 'latin1') }));
+          };
+          const count = async (words: string) =>
+            (await commands()).filter((command) => command.words === words).length;
+          const asleep = 'sleep\x002001\0';
+          const ran = ssh.run(['setsid sleep 2002 & sleep 2001; echo never']);
+          await expect.poll(() => count(asleep), { timeout: 10_000 }).toBe(1);
+          for (const { one, words } of await commands())
+            if (words.includes('\0join')) process.kill(one, 'SIGKILL');
+          await expect.poll(() => count(asleep), { timeout: 10_000 }).toBe(0);
+          expect((await ran).code).toBe(137);
+          await ssh.run(['kill $(ps -eo pid,args | grep "[s]leep 2002" | cut -c1-8)']);
+        },
+      );
+
       test('leaves nothing behind after 50 commands at once, with and without a terminal', async () => {
         const pid = isSeenFromOutside(place) ? await ssh.sandbox.pid() : undefined;
         const all = async (count: number) => {
