@@ -79,7 +79,6 @@ static void raise_oom_score(const struct spec *spec, int proc)
 	} else if (spec->oom_score_adj >= 0 && !spec->sftp) {
 		control_say("later oom_score_adj"); /* a file server's memory is bounded, so it needs none */
 	}
-	close(proc);
 }
 
 /* Gives up ids and capabilities for good, as far as this process has any to give. */
@@ -221,13 +220,14 @@ static void join_socket_fence(int listener)
 	close(FENCE_FD);
 }
 
-/* Its holder unlocks it as soon as it is ours (pty.c): a program may open it in its first step. */
-static void take_terminal(void)
+/*
+ * Its holder unlocks the terminal as soon as it is ours (pty.c), and a program may open it in its first step. As the
+ * workload's user, to whom it belongs; and not as /dev/tty, which gVisor never opens.
+ */
+static void await_terminal(int proc)
 {
-	if (ioctl(STDIN_FILENO, TIOCSCTTY, 0))
-		control_fail(EXIT_INTERNAL, "the terminal cannot become the session's own: %s", errno_name(errno));
 	for (int tries = 0; tries < 1000; tries++) {
-		int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+		int fd = openat(proc, "self/fd/0", O_RDWR | O_NOCTTY | O_CLOEXEC);
 		if (fd >= 0)
 			close(fd);
 		if (fd >= 0 || errno != EIO) /* EIO: locked (drivers/tty/pty.c, pty_open) */
@@ -249,8 +249,8 @@ void session_run(struct spec *spec, int proc)
 	bool socket_fence = spec->fence == FENCE_SOCKET;
 
 	reset_process();
-	if (spec->terminal)
-		take_terminal();
+	if (spec->terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0))
+		control_fail(EXIT_INTERNAL, "the terminal cannot become the session's own: %s", errno_name(errno));
 	set_limits(spec);
 	raise_oom_score(spec, proc);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -258,6 +258,9 @@ void session_run(struct spec *spec, int proc)
 	int ruleset = landlock_prepare(spec);
 	drop_privileges(spec);
 	hide(); /* a change of ids has made us what fs.suid_dumpable says (kernel/cred.c, commit_creds) */
+	if (spec->terminal)
+		await_terminal(proc);
+	close(proc); /* before we are confined: it may be a /proc that the view does not show */
 	enter_directory(spec);
 	if (ruleset >= 0) {
 		int error = landlock_enforce(ruleset);

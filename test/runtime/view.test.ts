@@ -174,7 +174,7 @@ awk '$9 == "tmpfs" && /size=1024k/ { print $5 }' /proc/self/mountinfo`,
         },
       );
       // PID 1 is the anchor; then the shell and the two ends of the pipe.
-      expect(stdout).toMatch(/^[34]\n\S*openshell-sandbox anchor \n$/);
+      expect(stdout).toMatch(/^[34]\n\S*openshell-shim anchor \n$/);
     });
   },
 );
