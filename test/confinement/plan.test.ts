@@ -264,6 +264,16 @@ describe('what the shim is told and tells', () => {
     expect(spec.toString().split('\0')).toContain('signals unscoped');
   });
 
+  test('lets a session begin whatever the workload has closed, and the main process not', () => {
+    const launch = { argv: ['a'], cwd: undefined, environment: new Map() };
+    const records = (toleratesChanges: boolean) =>
+      encodeShimSpec(made.value, { ...launch, toleratesChanges }, limits, [1])
+        .toString()
+        .split('\0')
+        .filter((record) => record.startsWith('changes'));
+    expect([records(true), records(false)]).toEqual([['changes tolerated'], []]);
+  });
+
   test('never holds a NUL inside a record', () => {
     expect(() =>
       encodeShimSpec(made.value, { argv: ['a\0end'], cwd: undefined, environment: new Map() }, limits, []),
