@@ -1,6 +1,7 @@
 #include "anchor.h"
 #include "channel.h"
 #include "control.h"
+#include "hidden.h"
 #include "kernel.h"
 #include "messages.h"
 #include "namespaces.h"
@@ -100,6 +101,20 @@ static void reap_sessions(void)
 			}
 }
 
+/* A session whose stand-in was killed has nobody who would ever end it, or learn of its end. */
+static void end_deserted(const struct pollfd *polled, size_t count)
+{
+	/* Backwards: a session that is forgotten leaves its place to the last one. */
+	for (size_t i = count; i-- > 0;)
+		if (polled[i].revents & (POLLHUP | POLLERR)) {
+			/* It leads a group from its first steps on; it is our child and not waited for, so the pid is its own. */
+			if (kill(-sessions[i].pid, SIGKILL))
+				kill(sessions[i].pid, SIGKILL);
+			close(sessions[i].status);
+			sessions[i] = sessions[--session_count];
+		}
+}
+
 /* Serves the commands that have arrived. Returns false at the end of the channel, or when it is broken. */
 static bool serve_channel(void)
 {
@@ -138,11 +153,21 @@ static int serve(int registrations, int signals)
 	int channel = CHANNEL_FD;
 
 	for (;;) {
-		struct pollfd polled[] = { { channel, POLLIN, 0 }, { signals, POLLIN, 0 }, { registrations, POLLIN, 0 } };
+		static struct pollfd polled[3 + ANCHOR_MAX_SESSIONS];
 		struct signalfd_siginfo signal;
+		size_t count = session_count;
 
-		if (poll(polled, 3, -1) < 0 && errno != EINTR)
-			return EXIT_INTERNAL;
+		polled[0] = (struct pollfd){ channel, POLLIN, 0 };
+		polled[1] = (struct pollfd){ signals, POLLIN, 0 };
+		polled[2] = (struct pollfd){ registrations, POLLIN, 0 };
+		for (size_t i = 0; i < count; i++)
+			polled[3 + i] = (struct pollfd){ sessions[i].status, 0, 0 };
+		if (poll(polled, 3 + count, -1) < 0) {
+			if (errno != EINTR)
+				return EXIT_INTERNAL;
+			continue;
+		}
+		end_deserted(polled + 3, count); /* first: what follows moves the sessions */
 		if ((polled[1].revents & POLLIN) && read(signals, &signal, sizeof signal) == sizeof signal)
 			reap_sessions();
 		if (polled[2].revents & POLLIN)
@@ -166,7 +191,7 @@ static void wait_outside(pid_t inner)
 	close(CONTROL_FD);
 	close(FENCE_FD);
 	close(CHANNEL_FD);
-	prctl(PR_SET_DUMPABLE, 0);
+	hide();
 	while (waitpid(inner, &status, 0) < 0)
 		if (errno != EINTR)
 			_exit(EXIT_INTERNAL);
@@ -218,10 +243,7 @@ int anchor_main(void)
 	if (proc_directory < 0)
 		control_fail(EXIT_CONFINEMENT, "cannot open /proc: %s", errno_name(errno));
 	enter(&spec);
-	/* From here on our memory and descriptors are closed to our own user id (proc_pid_mem(5), ptrace(2)).
-	   Not earlier: the files that map a user namespace belong to root in a process that is not dumpable. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-		control_fail(EXIT_INTERNAL, "cannot hide the anchor: %s", errno_name(errno));
+	hide(); /* and all that it forks is born hidden */
 	/* Orphans of sessions come to us, not to a PID 1 outside that might be shared. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	sigemptyset(&child);

@@ -4,6 +4,7 @@
  *   "landlock ABI RULES MISSING"  what is in force
  *   "pid N"                       the process, as the supervisor's own pid namespace counts it
  *   "warn TEXT"                   something best_effort could not do
+ *   "later oom_score_adj"         what the supervisor is to write when the stream has ended
  *   "fail CODE TEXT"              why it exits, and with which code
  */
 #ifndef OPENSHELL_CONTROL_H

@@ -2,6 +2,7 @@
 #include "home.h"
 #include "path.h"
 #include "report.h"
+#include "shim.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -86,10 +87,14 @@ static bool copy_libraries(const struct home *home, const char *destination)
 		}
 		size_t length = strlen(name);
 		bool readable = length > 9 && !strcmp(name + length - 9, ".readable");
+		bool shim = !strcmp(name, SHIM_NAME);
 		bool loader = !strncmp(name, "ld-linux", 8) && !readable;
-		/* The execute-only loader cannot be read by anyone but root; its readable twin is the same file. */
-		done = (!loader || !access(from, R_OK) || path_join(from, home->libraries, name, ".readable")) &&
-		       copy_file(from, to, loader ? 0111 : 0555);
+		/* What is execute-only cannot be read by anyone but root; its readable twin is the same file. */
+		if (shim)
+			memcpy(from, home->self, sizeof from);
+		else if (loader && access(from, R_OK) && !path_join(from, home->libraries, name, ".readable"))
+			done = false;
+		done = done && copy_file(from, to, loader || shim ? 0111 : 0555);
 	}
 	closedir(listing);
 	return done;

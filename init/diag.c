@@ -1,4 +1,5 @@
 #include "diag.h"
+#include "hidden.h"
 #include "report.h"
 
 #include <arpa/inet.h>
@@ -102,7 +103,8 @@ int diag_main(const char *pid)
 	unsigned short client_port, server_port;
 
 	/* Nobody of our user id may look into it, and it does not outlive the supervisor. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL)) {
+	hide();
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL)) {
 		report("cannot protect itself: %s", errno_name(errno));
 		return EXIT_INTERNAL;
 	}

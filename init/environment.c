@@ -39,7 +39,7 @@ void environment_for_supervisor(char *const inherited[], const struct home *home
 	}
 	/* OpenSSL would otherwise read the file that its build baked in, which the image could supply. */
 	snprintf(openssl, sizeof openssl, "OPENSSL_CONF=%s/openssl.cnf", home->libraries);
-	snprintf(self, sizeof self, "OPENSHELL_INIT_LAUNCHER=%s", home->self);
+	snprintf(self, sizeof self, "OPENSHELL_INIT_LAUNCHER=%s", home->shim);
 	out[count++] = openssl;
 	out[count++] = self;
 	/* The young generation would grow to 48 MiB under load and never shrink: a sandbox is one of many on its node. */

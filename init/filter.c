@@ -14,8 +14,7 @@
 
 /* Calls whose first argument is a process, by which one process can harm another of its user id. */
 static const int first_is_pid[] = {
-	SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_prlimit64,
-	SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr,
+	SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo,	SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr,
 };
 
 #define FORBIDDEN_CLONE                                                                                       \
@@ -222,12 +221,35 @@ static void fcntl_rules(struct filter *filter, unsigned *jump)
 	bpf_end(filter, block);
 }
 
+/*
+ * Limits of others can be read and not set: every process of the sandbox has one user id, by which alone the kernel
+ * goes (kernel/sys.c, check_prlimit_permission), and Landlock does not see the call. setrlimit(3) names no process.
+ */
+static void limit_rules(struct filter *filter, unsigned *jump)
+{
+	unsigned block = bpf_begin(filter, SYS_prlimit64);
+
+	bpf_load(filter, ARGUMENT(0));
+	bpf_ret_if(filter, 0, SECCOMP_RET_ALLOW);
+	/* The new limit, a pointer: both of its halves count. */
+	bpf_load(filter, ARGUMENT(2));
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2));
+	bpf_load(filter, ARGUMENT(2) + sizeof(uint32_t));
+	bpf_emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0));
+	bpf_ret(filter, REFUSE(EPERM));
+	bpf_load(filter, ARGUMENT(0));
+	bpf_emit(filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
+	*jump = filter->length - 1u;
+	bpf_end(filter, block);
+}
+
 /* Ends the program: calls that name a process load the pid and jump to one shared check. */
-static void process_rules(struct filter *filter, unsigned fcntl_jump, const pid_t *pids, size_t count)
+static void process_rules(struct filter *filter, unsigned fcntl_jump, unsigned limit_jump, const pid_t *pids, size_t count)
 {
 	unsigned jumps[32], used = 0;
 
 	jumps[used++] = fcntl_jump;
+	jumps[used++] = limit_jump;
 	for (size_t i = 0; i < sizeof first_is_pid / sizeof *first_is_pid; i++) {
 		unsigned block = bpf_begin(filter, first_is_pid[i]);
 		bpf_load(filter, ARGUMENT(0));
@@ -263,7 +285,7 @@ static void process_rules(struct filter *filter, unsigned fcntl_jump, const pid_
 
 bool filter_build(struct filter *filter, enum fence_mode fence, const pid_t *protected_pids, size_t protected_count)
 {
-	unsigned fcntl_jump;
+	unsigned fcntl_jump, limit_jump;
 
 	filter->length = 0;
 	filter->overflow = false;
@@ -286,7 +308,8 @@ bool filter_build(struct filter *filter, enum fence_mode fence, const pid_t *pro
 	denied_rules(filter);
 	socket_rules(filter, fence == FENCE_SOCKET);
 	namespace_rules(filter, fence == FENCE_SOCKET);
-	process_rules(filter, fcntl_jump, protected_pids, protected_count);
+	limit_rules(filter, &limit_jump);
+	process_rules(filter, fcntl_jump, limit_jump, protected_pids, protected_count);
 	return !filter->overflow;
 }
 

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (wrong && complete)
 		abort(); /* a spec cannot be both wrong and complete */
 	/* Fail closed: never complete without a program and a fence, or without a network namespace. */
-	if (complete && purpose == SPEC_SESSION && (!spec.argc || spec.fence == FENCE_UNSET))
+	if (complete && purpose == SPEC_SESSION && ((!spec.argc && !spec.sftp) || spec.fence == FENCE_UNSET))
 		abort();
 	if (complete && purpose == SPEC_ANCHOR && !(spec.namespaces & CLONE_NEWNET))
 		abort();

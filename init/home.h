@@ -10,6 +10,8 @@ struct home {
 	char directory[PATH_MAX];  /* where supervisor and lib/ are */
 	char loader[PATH_MAX];	   /* the dynamic loader that starts the supervisor */
 	char supervisor[PATH_MAX];
+	char shim[PATH_MAX];	   /* what the supervisor executes beside a workload (shim.h) */
+	int shim_descriptor;	   /* -1, or what that path leads through */
 	char libraries[PATH_MAX];
 	bool unpacked;		   /* the directory is ours, from the appended payload */
 };

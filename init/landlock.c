@@ -24,7 +24,7 @@
 struct making {
 	int ruleset;
 	uint64_t rights; /* what the list at hand grants */
-	bool writable, hard;
+	bool writable, hard, tolerant;
 	unsigned rules, missing;
 	char secrets[SPEC_MAX_SECRETS][PATH_MAX]; /* where they lie once links are followed */
 	size_t secret_count;
@@ -92,7 +92,9 @@ static const char *secret_below(const struct making *making, const char *real)
 /* A path without a rule stays out of reach, so skipping one never opens anything. */
 static void skip(struct making *making, const char *path, const char *why)
 {
-	if (making->hard)
+	if (making->hard && making->tolerant)
+		control_say("warn %s stays out of reach of this session, for since the start it %s", path, why);
+	else if (making->hard)
 		control_fail(EXIT_CONFINEMENT,
 			     "filesystem_policy names %s, which %s; mend that, or set landlock.compatibility to best_effort to go on without it",
 			     path, why);
@@ -217,6 +219,28 @@ static void add_paths(struct making *making, const char *const paths[], size_t c
 	}
 }
 
+/*
+ * Programs ask for passwords on /dev/tty, which always is the caller's own terminal (tty(4)), whatever goes through their
+ * standard streams; and by the name of descriptor 0, which is one inode. Neither opens the terminal of another.
+ */
+static void add_terminal(struct making *making, uint64_t known)
+{
+	uint64_t rights = (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_IOCTL_DEV) & known;
+	unsigned rules = making->rules;
+	int fd, error;
+
+	if (!isatty(STDIN_FILENO))
+		return;
+	if ((fd = open("/dev/tty", O_PATH | O_CLOEXEC)) >= 0) {
+		if ((error = add_rule(making, fd, rights)))
+			control_say("warn /dev/tty has no rule: %s", errno_name(error));
+		close(fd);
+	}
+	if ((error = add_rule(making, STDIN_FILENO, rights)))
+		control_say("warn the terminal has no rule: %s", errno_name(error));
+	making->rules = rules; /* of the policy, which is what is told and asked for */
+}
+
 /* TCP connections to these ports and to no other. */
 static void add_ports(int ruleset, const struct spec *spec)
 {
@@ -277,6 +301,7 @@ int landlock_prepare(const struct spec *spec)
 
 	making.ruleset = (int)ruleset;
 	making.hard = spec->landlock == LANDLOCK_HARD_REQUIREMENT;
+	making.tolerant = spec->changes_tolerated;
 	for (size_t i = 0; i < spec->secret_count; i++) {
 		int fd = open(spec->secrets[i], O_PATH | O_CLOEXEC);
 		if (fd < 0)
@@ -287,6 +312,7 @@ int landlock_prepare(const struct spec *spec)
 	}
 	add_paths(&making, spec->read_only, spec->read_only_count, READ_RIGHTS & known, false);
 	add_paths(&making, spec->read_write, spec->read_write_count, known, true);
+	add_terminal(&making, known);
 	add_ports((int)ruleset, spec);
 	/* The image decides which paths exist, so their absence must not be what sets a workload free. */
 	if (!making.rules)

@@ -3,20 +3,33 @@
 #include "copy_self.h"
 #include "diag.h"
 #include "exec.h"
+#include "hidden.h"
 #include "probe.h"
 #include "pty.h"
 #include "report.h"
 #include "run.h"
 #include "sftp.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 extern char **environ;
 
+/* What is started while a workload runs. The anchor is not: the maps of its user namespace must be its own to write. */
+static bool starts_beside_workload(const char *word)
+{
+	return !strcmp(word, "exec") || !strcmp(word, "join") || !strcmp(word, "pty") || !strcmp(word, "diag");
+}
+
 int main(int argc, char *argv[])
 {
+	if (argc == 2 && !strcmp(argv[1], "hidden"))
+		return hidden() ? 0 : 1;
+	/* The kernel has done that already where it could (shim.h); elsewhere this is as early as we can. */
+	if (argc >= 2 && starts_beside_workload(argv[1]))
+		hide();
 	if (argc >= 2 && !strcmp(argv[1], "exec"))
 		return exec_main(argc - 2, argv + 2);
 	if (argc >= 2 && !strcmp(argv[1], "join"))

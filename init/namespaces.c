@@ -1,4 +1,5 @@
 #include "namespaces.h"
+#include "hidden.h"
 #include "report.h"
 
 #include <errno.h>
@@ -108,10 +109,15 @@ static int bring_loopback_up(void)
 	return error;
 }
 
-int namespaces_enter(const struct namespaces *wanted, const char **step)
+static int enter(const struct namespaces *wanted, const char **step)
 {
 	int error;
 
+	/* The files that map a user namespace belong to root in a process that is hidden (fs/proc/base.c, task_dump_owner).
+	   It is for the anchor alone, before there is a workload, and for the probe's children. */
+	*step = "own its /proc files";
+	if ((wanted->flags & CLONE_NEWUSER) && !unhide())
+		return errno;
 	*step = "enter new namespaces";
 	if ((wanted->flags & CLONE_NEWUSER) && (wanted->uid != geteuid() || wanted->gid != getegid())) {
 		error = unshare_mapped_from_outside(wanted);
@@ -126,4 +132,14 @@ int namespaces_enter(const struct namespaces *wanted, const char **step)
 		return error;
 	*step = "bring up lo";
 	return bring_loopback_up();
+}
+
+int namespaces_enter(const struct namespaces *wanted, const char **step)
+{
+	bool was_hidden = hidden();
+	int error = enter(wanted, step);
+
+	if (was_hidden)
+		hide();
+	return error;
 }

@@ -1,6 +1,7 @@
 #include "probe.h"
 #include "fence.h"
 #include "filter.h"
+#include "hidden.h"
 #include "landlock.h"
 #include "messages.h"
 #include "namespaces.h"
@@ -285,7 +286,11 @@ int probe_main(void)
 	char version[256] = "";
 	unsigned long long effective = 0;
 	FILE *file;
+	bool was_hidden = hidden();
 
+	/* Whether others are kept out must be the doing of what is tried, not of this. */
+	if (!unhide())
+		return EXIT_INTERNAL;
 	putchar('{');
 	print_text("release", uname(&kernel) ? "" : kernel.release);
 	if ((file = fopen("/proc/version", "re"))) {
@@ -301,8 +306,8 @@ int probe_main(void)
 				effective = strtoull(line + 7, NULL, 16);
 		fclose(file);
 	}
-	printf("\"uid\":%u,\"gid\":%u,\"capabilities\":\"%llx\",\"proc\":%s,\"privileged\":%s,", getuid(),
-	       getgid(), effective, access("/proc/self/stat", R_OK) ? "false" : "true", namespaces_privileged() ? "true" : "false");
+	printf("\"uid\":%u,\"gid\":%u,\"capabilities\":\"%llx\",\"hidden\":%s,\"proc\":%s,\"privileged\":%s,", getuid(),
+	       getgid(), effective, was_hidden ? "true" : "false", access("/proc/self/stat", R_OK) ? "false" : "true", namespaces_privileged() ? "true" : "false");
 	int abi = landlock_abi();
 	if (abi < 0)
 		printf("\"landlock\":{\"ok\":false,\"errno\":\"%s\"}", errno_name(-abi));

@@ -1,5 +1,6 @@
 #include "pty.h"
 #include "control.h"
+#include "hidden.h"
 #include "pty_command.h"
 #include "pty_modes.h"
 #include "report.h"
@@ -11,9 +12,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+enum { DESERTED_MS = 200, LOCKED_MS = 5000 };
 
 /* Bytes on their way: what stands between `from` and `to` has been read and not yet written. */
 struct stream {
@@ -25,6 +27,7 @@ static struct stream typed, printed;
 static int master = -1;
 static bool running, draining, typing = true;
 static bool deserted; /* nobody holds the other end */
+static int locked_for; /* milliseconds that the other end stays locked at most; 0: it is not */
 
 static bool is_empty(const struct stream *stream)
 {
@@ -70,10 +73,39 @@ static void set_mode(const struct pty_command *command)
 		(void)tcsetattr(master, TCSANOW, &modes);
 }
 
+static void set_lock(int lock)
+{
+	if (ioctl(master, TIOCSPTLCK, &lock))
+		control_fail(EXIT_INTERNAL, "the terminal cannot be %slocked: %s", lock ? "" : "un", errno_name(errno));
+}
+
+static void say_name(void)
+{
+	unsigned number;
+
+	if (ioctl(master, TIOCGPTN, &number))
+		control_fail(EXIT_INTERNAL, "the terminal has no name: %s", errno_name(errno));
+	control_say("pts %u", number);
+}
+
+/*
+ * A leader of a session without a terminal gets the one that it opens first (tty_ioctl(4), drivers/tty/tty_jobctrl.c),
+ * and with our user id any process may open this one. So it stays locked until the session has it; the shim waits
+ * for that before it begins (session.c). Where the kernel does not tell (gVisor) nothing is locked for long.
+ */
+static void unlock_when_taken(void)
+{
+	pid_t session;
+
+	if (!ioctl(master, TIOCGSID, &session) || --locked_for == 0) {
+		set_lock(0);
+		locked_for = 0;
+	}
+}
+
 static void obey(const char *line, size_t size)
 {
 	struct pty_command command;
-	unsigned number;
 
 	switch (pty_command_parse(line, size, &command)) {
 	case PTY_WRONG:
@@ -86,9 +118,11 @@ static void obey(const char *line, size_t size)
 		set_mode(&command);
 		break;
 	case PTY_NAME:
-		if (ioctl(master, TIOCGPTN, &number))
-			control_fail(EXIT_INTERNAL, "the terminal has no name: %s", errno_name(errno));
-		control_say("pts %u", number);
+		say_name();
+		break;
+	case PTY_LOCK:
+		set_lock(1);
+		locked_for = LOCKED_MS;
 		break;
 	case PTY_RUN:
 		running = true;
@@ -132,6 +166,25 @@ static void hang_up(void)
 }
 
 /*
+ * Whether nobody holds the other end, and what was printed has been read. A program may close its terminal and open
+ * it again later; the kernel takes the hang-up back then (drivers/tty/pty.c, pty_open), and wakes nobody for it.
+ */
+static bool is_deserted(void)
+{
+	struct pollfd polled = { master, POLLIN, 0 };
+
+	return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLIN | POLLHUP)) == POLLHUP;
+}
+
+/* How long there may be nothing to do, in milliseconds: what the kernel wakes nobody for is looked at again. */
+static int patience(void)
+{
+	if (master < 0)
+		return -1;
+	return locked_for ? 1 : deserted && running ? DESERTED_MS : -1;
+}
+
+/*
  * Copies until the session and its output have ended. A descriptor that we want nothing of is left out of the
  * poll: what has hung up would otherwise wake us for ever.
  */
@@ -140,6 +193,12 @@ static int pump(void)
 	enum { CONTROL, TERMINAL, INPUT, OUTPUT, COUNT };
 
 	for (;;) {
+		if (locked_for && master >= 0)
+			unlock_when_taken();
+		if (deserted && master >= 0 && !is_deserted()) {
+			deserted = false;
+			typing = true;
+		}
 		bool flows = running && master >= 0 && !deserted;
 		bool reads = flows && is_empty(&printed), writes = flows && !is_empty(&typed);
 		bool drained = draining && is_empty(&printed);
@@ -152,7 +211,7 @@ static int pump(void)
 
 		if (master < 0 && is_empty(&printed))
 			return 0;
-		if (poll(polled, COUNT, drained ? 0 : -1) < 0) {
+		if (poll(polled, COUNT, drained ? 0 : patience()) < 0) {
 			if (errno == EINTR)
 				continue;
 			return EXIT_INTERNAL;
@@ -201,15 +260,14 @@ static void become(uid_t uid, gid_t gid)
 static void open_terminal(void)
 {
 	static const char *const places[] = { "/dev/ptmx", "/dev/pts/ptmx" };
-	int unlocked = 0;
 
 	for (size_t i = 0; i < 2 && master < 0; i++)
 		master = open(places[i], O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
 	if (master < 0)
 		control_fail(EXIT_INTERNAL, "this container has no terminals: /dev/ptmx cannot be opened (%s); mount a devpts at /dev/pts",
 			     errno_name(errno));
-	if (ioctl(master, TIOCSPTLCK, &unlocked))
-		control_fail(EXIT_INTERNAL, "the terminal cannot be unlocked: %s", errno_name(errno));
+	set_lock(0);
+	say_name();
 }
 
 int pty_main(int argc, char *argv[])
@@ -223,8 +281,7 @@ int pty_main(int argc, char *argv[])
 	if (argc == 2)
 		become((uid_t)identity(argv[0]), (gid_t)identity(argv[1]));
 	/* After the ids: changing them makes us dumpable or not as the system is set up. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-		control_fail(EXIT_INTERNAL, "cannot hide the holder of a terminal: %s", errno_name(errno));
+	hide();
 	for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
 		if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
 			control_fail(EXIT_INTERNAL, "cannot prepare the pipes of a terminal: %s", errno_name(errno));

@@ -48,6 +48,8 @@ enum pty_word pty_command_parse(const char *line, size_t size, struct pty_comman
 
 	if (size == 4 && !memcmp(line, "name", 4))
 		return PTY_NAME;
+	if (size == 4 && !memcmp(line, "lock", 4))
+		return PTY_LOCK;
 	if (size == 3 && !memcmp(line, "run", 3))
 		return PTY_RUN;
 	if (size == 5 && !memcmp(line, "drain", 5))

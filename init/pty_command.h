@@ -2,7 +2,8 @@
  * What the supervisor tells the holder of a terminal, one line each:
  *   "size COLUMNS ROWS WIDTH HEIGHT"   the window, in characters and pixels
  *   "mode NAME VALUE"                  one terminal mode (pty_modes.h)
- *   "name"                             asks for "pts N", or why there is none
+ *   "name"                             asks for "pts N", which is also said as soon as it is known
+ *   "lock"                             the supervisor has opened the other end: nobody else may, before the session has it
  *   "run"                              the terminal is held by its session: bytes may flow
  *   "drain"                            the session has ended: hand over what it printed, then end
  * The end of the stream hangs up.
@@ -15,7 +16,7 @@
 
 enum { PTY_LINE_MAX = 128 };
 
-enum pty_word { PTY_WRONG, PTY_SIZE, PTY_MODE, PTY_NAME, PTY_RUN, PTY_DRAIN };
+enum pty_word { PTY_WRONG, PTY_SIZE, PTY_MODE, PTY_NAME, PTY_LOCK, PTY_RUN, PTY_DRAIN };
 
 struct pty_command {
 	struct winsize size;

@@ -1,11 +1,13 @@
 #include "run.h"
 #include "environment.h"
 #include "fence.h"
+#include "hidden.h"
 #include "home.h"
 #include "path.h"
 #include "reap.h"
 #include "relay.h"
 #include "report.h"
+#include "shim.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,7 +62,8 @@ static void become_supervisor(char *const argv[], char *const environment[], int
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Move both out of the way first: either may lie on the number that the other one is to have. */
 	int fence_high = fcntl(fence, F_DUPFD, 10), variables_high = fcntl(variables, F_DUPFD, 10);
-	if (fence_high < 0 || variables_high < 0 || dup2(fence_high, SUPERVISOR_FENCE_FD) < 0 ||
+	bool has_shim = home.shim_descriptor < 0 || !fcntl(home.shim_descriptor, F_SETFD, 0);
+	if (!has_shim || fence_high < 0 || variables_high < 0 || dup2(fence_high, SUPERVISOR_FENCE_FD) < 0 ||
 	    dup2(variables_high, SUPERVISOR_ENVIRONMENT_FD) < 0) {
 		report("cannot hand descriptors to the supervisor: %s", errno_name(errno));
 		_exit(EXIT_INTERNAL);
@@ -163,8 +166,9 @@ int run_main(char *const argv[], char *const environment[])
 		home_forget(&home);
 		return EXIT_CONFINEMENT;
 	}
+	shim_find(&home);
 	/* The token can be in our environment: keep /proc/1/environ and our memory from our own user id. */
-	prctl(PR_SET_DUMPABLE, 0);
+	hide();
 	if (getpid() != 1)
 		prctl(PR_SET_CHILD_SUBREAPER, 1);
 

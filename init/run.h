@@ -4,6 +4,7 @@
 enum {
 	SUPERVISOR_FENCE_FD = 4,	/* shims register with the broker through it */
 	SUPERVISOR_ENVIRONMENT_FD = 5,	/* the container's whole environment, NUL-terminated records */
+	SUPERVISOR_SHIM_FD = 9,		/* of a single file: what shim.h finds; above what a child's streams are put on */
 };
 
 /*

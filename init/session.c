@@ -2,6 +2,7 @@
 #include "control.h"
 #include "fence.h"
 #include "filter.h"
+#include "hidden.h"
 #include "kernel.h"
 #include "landlock.h"
 #include "report.h"
@@ -12,6 +13,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,23 +38,47 @@ static void set_limit(int resource, rlim_t value, const char *name)
 		control_fail(EXIT_INTERNAL, "cannot set the limit %s: %s", name, errno_name(errno));
 }
 
-static void set_limits(const struct spec *spec, int proc)
+static void set_limits(const struct spec *spec)
 {
-	char text[16];
-
 	set_limit(RLIMIT_CORE, 0, "core"); /* a core file would carry what the policy keeps in */
 	if (spec->nofile > 0)
 		set_limit(RLIMIT_NOFILE, (rlim_t)spec->nofile, "nofile");
 	if (spec->nproc > 0)
 		set_limit(RLIMIT_NPROC, (rlim_t)spec->nproc, "nproc");
-	/* Raising it is free; the kernel then takes the workload before the supervisor. */
-	int size = snprintf(text, sizeof text, "%ld", spec->oom_score_adj);
-	int file = openat(proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	close(proc);
-	if (spec->oom_score_adj >= 0 && (file < 0 || write(file, text, (size_t)size) != size))
-		control_say("warn oom_score_adj stays as it was: %s", errno_name(errno));
-	if (file >= 0)
-		close(file);
+}
+
+static bool has_capabilities(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct held[2] = { { 0 } };
+
+	return !syscall(SYS_capget, &header, held) && (held[0].permitted | held[1].permitted);
+}
+
+/*
+ * Raising it is free; the kernel then takes the workload before the supervisor. The file is ours only while we are
+ * not hidden. That is harmless where what runs already is a Landlock domain, which looks at nothing outside of
+ * itself (security/landlock/ptrace.c), and while we have capabilities that it lacks (security/commoncap.c,
+ * cap_ptrace_access_check). Where neither holds the supervisor does it, when we have become the workload.
+ */
+static void raise_oom_score(const struct spec *spec, int proc)
+{
+	bool shielded = spec->landlock != LANDLOCK_OFF || spec->connect_port_count || has_capabilities();
+	char text[16];
+
+	if (spec->oom_score_adj >= 0 && shielded) {
+		int size = snprintf(text, sizeof text, "%ld", spec->oom_score_adj);
+		bool was_hidden = hidden();
+		int file = unhide() ? openat(proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC) : -1;
+		if (was_hidden)
+			hide();
+		if (file < 0 || write(file, text, (size_t)size) != size)
+			control_say("warn oom_score_adj stays as it was: %s", errno_name(errno));
+		if (file >= 0)
+			close(file);
+	} else if (spec->oom_score_adj >= 0 && !spec->sftp) {
+		control_say("later oom_score_adj"); /* a file server's memory is bounded, so it needs none */
+	}
 }
 
 /* Gives up ids and capabilities for good, as far as this process has any to give. */
@@ -111,8 +137,13 @@ void session_close_from(int first)
 /* What execve(2) would have closed is closed here, the control socket with it: its end tells that we have begun. */
 static void __attribute__((noreturn)) serve_files(const struct spec *spec)
 {
+	const char *home = variable(spec, "HOME");
+
 	session_close_from(STDERR_FILENO + 1);
-	_exit(sftp_serve(variable(spec, "HOME")));
+	/* scp(1) sends ~/x as x, and expects the server to start at home as sshd(8)'s does. */
+	if (home && *home == '/' && chdir(home))
+		home = NULL; /* it stays where it is, and "~" is there as well */
+	_exit(sftp_serve(home));
 }
 
 static void __attribute__((noreturn)) execute(const struct spec *spec)
@@ -168,16 +199,14 @@ static void reset_process(void)
 	umask(022);
 }
 
-/*
- * What the anchor forks is undumpable as the anchor is; then its own /proc files belong to root, oom_score_adj
- * among them, and whoever identifies callers cannot see that it holds none of their sockets. The workload cannot
- * use this: while we have capabilities that it lacks it may not look at us (ptrace(2), access mode checking),
- * and afterwards we know nothing but what its own program is about to be told.
- */
-static void be_dumpable(void)
+/* The workload may have closed the directory since: that must not keep people from mending it. */
+static void enter_directory(const struct spec *spec)
 {
-	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
-		control_fail(EXIT_INTERNAL, "cannot be dumpable: %s", errno_name(errno));
+	if (!spec->cwd || !chdir(spec->cwd))
+		return;
+	if (!spec->changes_tolerated || chdir("/"))
+		control_fail(EXIT_CONFINEMENT, "cannot enter the working directory %s: %s", spec->cwd, errno_name(errno));
+	control_say("warn this session begins in /, for %s cannot be entered", spec->cwd);
 }
 
 /* The socket fence's half that lies here: hands the notifications to PID 1. */
@@ -191,6 +220,28 @@ static void join_socket_fence(int listener)
 	close(FENCE_FD);
 }
 
+/*
+ * Its holder unlocks the terminal as soon as it is ours (pty.c), and a program may open it in its first step. As the
+ * workload's user, to whom it belongs; and not as /dev/tty, which gVisor never opens.
+ */
+static void await_terminal(int proc)
+{
+	for (int tries = 0; tries < 1000; tries++) {
+		int fd = openat(proc, "self/fd/0", O_RDWR | O_NOCTTY | O_CLOEXEC);
+		if (fd >= 0)
+			close(fd);
+		if (fd >= 0 || errno != EIO) /* EIO: locked (drivers/tty/pty.c, pty_open) */
+			return;
+		poll(NULL, 0, 1);
+	}
+}
+
+/*
+ * Hidden from beginning to end: until the filter stands we are unconfined, and afterwards we hold the listener of our
+ * notifications, with which whoever writes our code could answer its own socket(2) (seccomp_unotify(2),
+ * SECCOMP_USER_NOTIF_FLAG_CONTINUE). execve(2) shows what it starts by itself (fs/exec.c, begin_new_exec); the file
+ * server stays hidden, and whoever identifies callers is told of it.
+ */
 void session_run(struct spec *spec, int proc)
 {
 	static struct filter filter;
@@ -200,15 +251,17 @@ void session_run(struct spec *spec, int proc)
 	reset_process();
 	if (spec->terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0))
 		control_fail(EXIT_INTERNAL, "the terminal cannot become the session's own: %s", errno_name(errno));
-	be_dumpable();
-	set_limits(spec, proc);
+	set_limits(spec);
+	raise_oom_score(spec, proc);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		control_fail(EXIT_CONFINEMENT, "cannot set no_new_privs: %s", errno_name(errno));
 	int ruleset = landlock_prepare(spec);
 	drop_privileges(spec);
-	be_dumpable(); /* changing ids took it away (prctl(2), PR_SET_DUMPABLE) */
-	if (spec->cwd && chdir(spec->cwd))
-		control_fail(EXIT_CONFINEMENT, "cannot enter the working directory %s: %s", spec->cwd, errno_name(errno));
+	hide(); /* a change of ids has made us what fs.suid_dumpable says (kernel/cred.c, commit_creds) */
+	if (spec->terminal)
+		await_terminal(proc);
+	close(proc); /* before we are confined: it may be a /proc that the view does not show */
+	enter_directory(spec);
 	if (ruleset >= 0) {
 		int error = landlock_enforce(ruleset);
 		if (error)

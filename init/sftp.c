@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -151,7 +152,7 @@ static void answer_limits(uint32_t id)
 
 static void open_file(const struct sftp_request *request)
 {
-	int fd, error = sftp_open(request, &fd);
+	int fd, error = sftp_handle_free() ? sftp_open(request, &fd) : EMFILE;
 
 	if (error)
 		return answer_error(request->id, error);
@@ -160,10 +161,10 @@ static void open_file(const struct sftp_request *request)
 
 static void open_directory(const struct sftp_request *request)
 {
-	int fd = open(request->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = sftp_handle_free() ? open(request->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
 	if (fd < 0)
-		return answer_error(request->id, errno);
+		return answer_error(request->id, sftp_handle_free() ? errno : EMFILE);
 	answer_handle(request->id, fd, SFTP_DIRECTORY);
 }
 
@@ -376,6 +377,7 @@ static bool fill(void)
 int sftp_serve(const char *home)
 {
 	prctl(PR_SET_NAME, "sftp-server");
+	signal(SIGPIPE, SIG_IGN); /* a client that has gone is an end like any other */
 	home_directory = home ? home : ".";
 	for (;;) {
 		ssize_t size = whole_packet();

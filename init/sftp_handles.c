@@ -19,6 +19,14 @@ static struct handle *find(uint32_t handle)
 	return entry->kind && handle / SFTP_MAX_HANDLES == entry->uses % (1u << 24) ? entry : NULL;
 }
 
+bool sftp_handle_free(void)
+{
+	for (uint32_t i = 0; i < SFTP_MAX_HANDLES; i++)
+		if (!table[i].kind)
+			return true;
+	return false;
+}
+
 bool sftp_handle_add(int fd, enum sftp_handle_kind kind, uint32_t *handle)
 {
 	for (uint32_t i = 0; i < SFTP_MAX_HANDLES; i++) {

@@ -9,6 +9,9 @@ enum { SFTP_MAX_HANDLES = 128 };
 
 enum sftp_handle_kind { SFTP_FILE = 1, SFTP_APPENDED_FILE, SFTP_DIRECTORY };
 
+/* Whether another one can be added: to be asked before a file is made or emptied for it. */
+bool sftp_handle_free(void);
+
 /* Takes the descriptor over. Returns false at the limit, and leaves it to the caller. */
 bool sftp_handle_add(int fd, enum sftp_handle_kind kind, uint32_t *handle);
 

@@ -176,6 +176,10 @@ static const char *add_record(const char *word, char *value, struct spec *spec)
 		spec->signals_unscoped = true;
 		return !strcmp(value, "unscoped") ? NULL : "signals is not unscoped";
 	}
+	if (!strcmp(word, "changes")) {
+		spec->changes_tolerated = true;
+		return !strcmp(value, "tolerated") ? NULL : "changes is not tolerated";
+	}
 	if (!strcmp(word, "landlock")) {
 		if (!strcmp(value, "off"))
 			spec->landlock = LANDLOCK_OFF;

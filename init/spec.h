@@ -57,6 +57,7 @@ struct spec {
 	size_t group_count;
 	bool terminal; /* its stdin is a terminal, to be its controlling one */
 	bool sftp;     /* serve files (sftp.h) instead of executing a program */
+	bool changes_tolerated; /* warn, and do not fail, where the workload has changed the policy's paths or the cwd since its start */
 	bool signals_unscoped; /* no signal scope of Landlock: the filter's protected pids alone */
 	/* Of an anchor: */
 	unsigned namespaces;	  /* CLONE_NEW* */

@@ -27,7 +27,7 @@ struct entry {
 	bool writable, directory;
 	char path[PATH_MAX];
 };
-static struct entry *entries; /* of 2 * SPEC_MAX_PATHS */
+static struct entry *entries; /* of 2 * SPEC_MAX_PATHS + 1 */
 static size_t entry_count;
 
 static int fail(struct view_outcome *outcome, const char *step, const char *path)
@@ -326,11 +326,14 @@ int view_build(const struct spec *spec, struct view_outcome *outcome)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return fail(outcome, "make private", "/");
 	if (spec->private_view) {
-		entries = calloc(2 * SPEC_MAX_PATHS, sizeof *entries);
+		entries = calloc(2 * SPEC_MAX_PATHS + 1, sizeof *entries);
 		if (!entries)
 			return fail(outcome, "remember the paths", NULL);
 		if (add_entries(spec->read_write, spec->read_write_count, true, must_exist, outcome) ||
 		    add_entries(spec->read_only, spec->read_only_count, false, must_exist, outcome))
+			return -1;
+		/* Where there are terminals at all; it is nobody's but the caller's (landlock.c, add_terminal). */
+		if (!access("/dev/tty", F_OK) && add_entries((const char *const[]){ "/dev/tty" }, 1, true, false, outcome))
 			return -1;
 	}
 	if (make_scratch(spec, outcome))

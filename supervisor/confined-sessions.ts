@@ -15,8 +15,12 @@ export interface ConfinedSessionsOptions {
   readonly helperPids: readonly number[];
   /** Processes of ours that are no callers: who holds a terminal is added while it lives. */
   readonly helpers: Set<number>;
+  /** Shims, which hide themselves until they have become the session. */
+  readonly hiding: Set<number>;
   /** Whether one may signal the processes of another, and the main one's. */
   readonly signalsOthers?: boolean;
+  /** Whether the workload runs already, and may have closed or removed what the policy names. */
+  readonly besideMain?: true;
   readonly cwd: string | undefined;
   /** What the main process would get if it started now. */
   readonly environment: (tty: boolean) => ReadonlyMap<string, string>;
@@ -126,6 +130,7 @@ const shimOptions = (options: ConfinedSessionsOptions, helpers: readonly number[
   fenceFd: options.fenceFd,
   privileges: options.privileges,
   helperPids: [...options.helperPids, ...helpers, ...options.helpers],
+  hiding: options.hiding,
   limits: options.plan.limits,
 });
 
@@ -133,6 +138,7 @@ const launchOf = (options: ConfinedSessionsOptions, request: SessionRequest, ter
   argv: request.argv,
   builtin: request.builtin,
   signalsOthers: options.signalsOthers === true,
+  toleratesChanges: options.besideMain === true,
   cwd: options.cwd,
   environment: new Map([
     ...options.environment(request.terminal !== undefined),

@@ -30,6 +30,8 @@ export interface EgressPlaneOptions {
   readonly policy: PolicyInForce;
   /** Processes of ours, which are never callers. */
   readonly helpers: ReadonlySet<number>;
+  /** Processes of ours that hide while they become the workload's. */
+  readonly hiding: ReadonlySet<number>;
   readonly workloadUid: number | undefined;
   readonly mainPid: () => number | Promise<number | undefined>;
   readonly diag: SocketDiag | undefined;
@@ -75,6 +77,7 @@ export async function startEgressPlane(options: EgressPlaneOptions): Promise<Res
       pause: (ms) => new Promise((resolve) => systemClock.after(ms, () => resolve())),
       proc: '/proc',
       excluded: options.helpers,
+      hiding: options.hiding,
       ...(diag === undefined ? {} : { findSocket: (connection) => diag.find(connection) }),
       ...(options.workloadUid === undefined ? {} : { workloadUid: options.workloadUid }),
     }),

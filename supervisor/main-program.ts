@@ -55,9 +55,9 @@ export async function startMainProgram(options: MainProgramOptions): Promise<Res
 }
 
 function inherited(options: MainProgramOptions): StartedProcess {
-  const { config, fenceFd, privileges, helperPids, plan } = options;
+  const { config, fenceFd, privileges, helperPids, hiding, plan } = options;
   return startConfined(
-    { launcher: config.launcher, fenceFd, privileges, helperPids, limits: plan.limits },
+    { launcher: config.launcher, fenceFd, privileges, helperPids, hiding, limits: plan.limits },
     plan,
     {
       argv: config.main.argv,

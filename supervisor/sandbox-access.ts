@@ -43,6 +43,7 @@ export function sandboxAccess(options: SandboxAccessOptions): AccessServer {
       ...options,
       launcher: config.launcher,
       cwd: config.workdir,
+      besideMain: true,
       // People end what hangs. Where init is not PID 1, processes of other containers could be in sight.
       signalsOthers: process.ppid === 1,
     }),

@@ -138,6 +138,7 @@ class Supervisor {
   #trust = upstreamTrust(undefined);
   /** Processes of ours, which are never the workload's callers. */
   readonly #helpers = new Set<number>();
+  readonly #hiding = new Set<number>();
   #inference: Inference | undefined;
   #socketDiag: SocketDiag | undefined;
   #trustFiles: TrustFiles | undefined;
@@ -235,6 +236,7 @@ class Supervisor {
       plan,
       helperPids: this.#helperPids(anchor),
       helpers: this.#helpers,
+      hiding: this.#hiding,
       environment: (tty) => this.#workloadEnvironment(tty),
     });
     if (!program.ok) throw new Fault('confinement', `the main process cannot be started: ${program.error}`);
@@ -290,6 +292,7 @@ class Supervisor {
       privileges: this.#privileges,
       helperPids: this.#helperPids(anchor),
       helpers: this.#helpers,
+      hiding: this.#hiding,
       environment: (tty) => this.#workloadEnvironment(tty),
       home: this.#config.userEnvironment.get('HOME') ?? this.#config.workdir,
       logging: this.#logging,
@@ -523,6 +526,7 @@ class Supervisor {
         anchor,
         policy,
         helpers: this.#helpers,
+        hiding: this.#hiding,
         workloadUid: this.#plan?.identity?.uid,
         mainPid: () => this.#mainStart.pid(),
         diag,

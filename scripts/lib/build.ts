@@ -71,6 +71,9 @@ const assemble = async (options: BuildOptions): Promise<Built> => {
   chmodSync(join(next, 'supervisor'), 0o555);
   chmodSync(join(next, 'openshell-sandbox'), 0o555);
   await copyLibraries(join(next, 'lib'));
+  // Execute-only, so that the kernel hides what it starts beside a workload (init/shim.h).
+  copyFileSync(join(ROOT, 'init/build/openshell-sandbox'), join(next, 'lib/openshell-shim'));
+  chmodSync(join(next, 'lib/openshell-shim'), 0o111);
   copyLicenses(join(next, 'licenses'), bundle.packages);
 
   await packSingleFile(next, `${singleFile}.next`);

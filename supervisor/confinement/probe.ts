@@ -15,6 +15,8 @@ const schema = v.object({
   gid: v.number(),
   /** The effective capability set, in hexadecimal. */
   capabilities: v.string(),
+  /** Whether the kernel hides from the workload's user id what we start, from its first instruction on. */
+  hidden: v.boolean(),
   /** Whether /proc is mounted and readable. */
   proc: v.boolean(),
   /** Whether namespaces can be made without a user namespace around them. */

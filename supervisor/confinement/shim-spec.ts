@@ -15,6 +15,8 @@ export interface Launch {
   readonly environment: ReadonlyMap<string, string>;
   /** Whether it may signal what other sessions run; the processes of the supervisor it may not signal in any case. */
   readonly signalsOthers?: boolean;
+  /** Whether paths of the policy, or `cwd`, may have gone since the main process started: that is warned of then. */
+  readonly toleratesChanges?: boolean;
   /** Whether its stdin is a terminal, which becomes its controlling one. */
   readonly terminal?: boolean;
 }
@@ -66,6 +68,7 @@ export function encodeShimSpec(
   } else {
     records.push('landlock off');
   }
+  if (launch.toleratesChanges === true) records.push('changes tolerated');
   if (plan.identity !== undefined) {
     records.push(`uid ${plan.identity.uid}`, `gid ${plan.identity.gid}`);
     for (const group of plan.identity.groups) records.push(`group ${group}`);

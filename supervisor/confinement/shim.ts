@@ -4,6 +4,7 @@ import { Socket } from 'node:net';
 import { err, ok, type Result } from '../result.ts';
 import { type ProcessPipes, receivePipes } from './kernel-pipes.ts';
 import type { ResourceLimits } from './limits.ts';
+import { raiseOomScore } from './oom-score.ts';
 import type { ConfinementPlan } from './plan.ts';
 import type { Privileges } from './privileges.ts';
 import { type ReportRecord, readRecords } from './shim-report.ts';
@@ -57,6 +58,8 @@ export interface ShimOptions {
   readonly privileges: Privileges;
   /** Processes of ours beside the supervisor and init, which it may not touch; the first ones count most. */
   readonly helperPids?: readonly number[];
+  /** Takes the process while it is our own program, which hides itself and holds no socket of the workload's. */
+  readonly hiding?: Set<number>;
 }
 
 const INTERNAL = 70;
@@ -88,6 +91,16 @@ export function startConfined(
   const pipes = piped ? receivePipes(child) : Promise.resolve(undefined);
   // The shim becomes the workload; who joins stands in for a process that the anchor has forked.
   let pid = joins ? undefined : child.pid;
+  const { hiding } = options;
+  let oomScoreLater = false;
+  if (child.pid !== undefined) hiding?.add(child.pid);
+  const shown = (): void => void (pid !== undefined && hiding?.delete(pid));
+  // The end of the stream is execve(2), from where on it may hold anything; a file server never gets there.
+  if (launch.builtin === undefined) control?.once('end', shown);
+  void exited.then(() => {
+    shown();
+    if (child.pid !== undefined) hiding?.delete(child.pid);
+  });
   const waiting: NodeJS.Signals[] = [];
   const deliver = (signal: NodeJS.Signals): void => {
     if (pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
@@ -99,13 +112,22 @@ export function startConfined(
     }
   };
   const onRecord = ([word, value]: ReportRecord): void => {
+    if (word === 'later') oomScoreLater = true;
     if (word !== 'pid') return;
     pid = Number(value);
+    hiding?.add(pid);
     for (const signal of waiting.splice(0)) deliver(signal);
   };
   const started =
     control instanceof Socket
-      ? readRecords(control, spec, exited, onRecord).then(parseShimReport)
+      ? readRecords(control, spec, exited, onRecord).then((records) => {
+          const ended = child.exitCode !== null || child.signalCode !== null;
+          const warning =
+            oomScoreLater && pid !== undefined && !ended
+              ? raiseOomScore(pid, options.limits.oomScoreAdj)
+              : undefined;
+          return parseShimReport(warning === undefined ? records : [...records, ['warn', warning]]);
+        })
       : Promise.resolve(err({ code: INTERNAL, message: `cannot run ${options.launcher}` }));
   return {
     pipes,

@@ -181,6 +181,16 @@ function supervisorProcess({ fence, files: confinement }: Decisions, probe: Prob
   const acts = `supervisor and init${probe.uid === 0 ? '' : ', although of the same user id,'} cannot be signalled, traced, reniced or re-limited`;
   // In the socket fence the loader that cannot be read keeps the supervisor's /proc closed on any kernel that has it.
   const seen = fence.kind === 'namespace' && fence.user && !fence.pid && !probe.process_isolation.ok;
+  // Nothing but being hidden keeps the workload from what starts its next session (init/hidden.h).
+  const exposed =
+    fence.kind === 'socket' && confinement.kind !== 'landlock' && probe.uid !== 0 && !probe.hidden;
+  if (exposed)
+    return {
+      aspect,
+      level: 'partial',
+      mechanism,
+      note: `${acts}, but what starts a session can be: lib/openshell-shim must be mode 0111, or Landlock must work`,
+    };
   return seen
     ? {
         aspect,

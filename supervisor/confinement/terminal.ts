@@ -91,6 +91,8 @@ export async function openTerminal(
       `cannot open the terminal ${named.value}: ${cause instanceof Error ? cause.message : String(cause)}`,
     );
   }
+  // Nobody else may open it, and make it a terminal of his own, before the session has it (init/pty.c).
+  say('lock');
   return ok({
     pid,
     sessionEnd,

@@ -14,6 +14,7 @@ const PROBE: Probe = {
   gid: 1000,
   capabilities: '0',
   proc: true,
+  hidden: true,
   privileged: false,
   landlock: { ok: true, abi: 7 },
   seccomp_filter: yes,
@@ -139,6 +140,19 @@ describe('the plan', () => {
       expect(level({ process_isolation: no('EOPNOTSUPP'), privileged: true })).toBe('full');
     });
 
+    test('says so where what starts a session can be traced', () => {
+      const level = (probe: Partial<Probe>) => {
+        const identity = { uid: 5, gid: 6, groups: [] };
+        const made = plan({ landlock: no('ENOSYS'), hidden: false, ...probe }, { identity });
+        return made.ok && made.value.statement.find(({ aspect }) => aspect === 'supervisor-process')?.level;
+      };
+      expect(level({})).toBe('partial');
+      expect(level({ hidden: true })).toBe('full');
+      expect(level({ landlock: { ok: true, abi: 1 } })).toBe('full');
+      expect(level({ ...namespaces })).toBe('full');
+      expect(level({ uid: 0, capabilities: 'c0' })).toBe('full');
+    });
+
     test('says what is left open', () => {
       const made = plan({ ...namespaces, landlock: no('ENOSYS') });
       const open = made.ok ? made.value.statement.filter(({ level }) => level === 'none') : [];
@@ -248,6 +262,16 @@ describe('what the shim is told and tells', () => {
     const launch = { argv: ['a'], cwd: undefined, environment: new Map(), signalsOthers: true };
     const spec = encodeShimSpec(made.value, launch, limits, [1]);
     expect(spec.toString().split('\0')).toContain('signals unscoped');
+  });
+
+  test('lets a session begin whatever the workload has closed, and the main process not', () => {
+    const launch = { argv: ['a'], cwd: undefined, environment: new Map() };
+    const records = (toleratesChanges: boolean) =>
+      encodeShimSpec(made.value, { ...launch, toleratesChanges }, limits, [1])
+        .toString()
+        .split('\0')
+        .filter((record) => record.startsWith('changes'));
+    expect([records(true), records(false)]).toEqual([['changes tolerated'], []]);
   });
 
   test('never holds a NUL inside a record', () => {

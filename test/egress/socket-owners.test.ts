@@ -61,6 +61,20 @@ describe('the owners of sockets', () => {
     expect(await pidsOf(owners.find(1))).toEqual([100]);
   });
 
+  test('may be hidden by a process of ours that hides as it starts, which counts as soon as it can be read', async () => {
+    processOf(100, [[1]]);
+    mkdirSync(join(proc, '200'));
+    writeFileSync(join(proc, '200/task'), 'cannot be listed');
+    const hiding = new Set<number>();
+    const owners = new SocketOwners({ proc, excluded: new Set(), hiding });
+    expect(await pidsOf(owners.find(1))).toMatch('process 200 hides its descriptors');
+    hiding.add(200);
+    expect(await pidsOf(owners.find(1))).toEqual([100]);
+    rmSync(join(proc, '200'), { recursive: true });
+    processOf(200, [[1]]);
+    expect(await pidsOf(owners.find(1))).toEqual([200, 100]);
+  });
+
   test('cannot be told when what holds the socket cannot be read; of the other sockets they can', async () => {
     processOf(100, [[1]]);
     processOf(200, [[2]]);

@@ -175,6 +175,19 @@ describe.each(each)('the filter of the %s fence', (fence) => {
     expect(verdict(fence, call('prctl', 62, 1))).toEqual(refused(EPERM)); // PR_SCHED_CORE
   });
 
+  test('lets nobody set the limits of another process, however the new ones are pointed at', () => {
+    const half = fc.oneof(fc.constant(0), fc.nat(0xffff_ffff));
+    fc.assert(
+      fc.property(fc.oneof(fc.constantFrom(0, ...PROTECTED), fc.integer()), half, half, (pid, high, low) => {
+        const limits = (BigInt(high) << 32n) | BigInt(low);
+        const kept = PROTECTED.includes(Math.abs(pid)) || (pid !== 0 && limits !== 0n);
+        expect(verdict(fence, call('prlimit64', pid, 7, limits))).toEqual(kept ? refused(EPERM) : 'allow');
+        // A pid_t is what the kernel takes of it.
+        expect(verdict(fence, call('prlimit64', BigInt(high) << 32n, 7, limits))).toBe('allow');
+      }),
+    );
+  });
+
   test('lets nobody connect by a send, or route a packet by its options', () => {
     const FASTOPEN = 0x2000_0000;
     for (const [name, place] of [

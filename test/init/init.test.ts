@@ -127,6 +127,7 @@ describe('the specification of a workload', () => {
     ['with a relative path', [...good, 'read-only etc', 'end'], 'a path is not absolute'],
     ['with root as the user', [...good, 'uid 0', 'end'], 'an id is not between 1 and 4294967294'],
     ['with a number that is none', [...good, 'nofile 12x', 'end'], 'a limit is not between 1 and 2^30'],
+    ['that tolerates something else', [...good, 'changes any', 'end'], 'changes is not tolerated'],
     ['with a variable without a name', [...good, 'env =x', 'end'], 'a variable has no name or no value'],
   ])('%s is refused, with code 70 and the reason', async (_what, records, reason) => {
     const { report, code } = await shim(records);
@@ -154,6 +155,7 @@ describe('delivery', () => {
       ['ld-linux-x86-64.so.2', 0o111],
       ['ld-linux-x86-64.so.2.readable', 0o555],
       ['libc.so.6', 0o555],
+      ['openshell-shim', 0o111],
     ] as const) {
       writeFileSync(join(root, 'lib', file), 'library');
       chmodSync(join(root, 'lib', file), mode);
@@ -170,7 +172,7 @@ describe('delivery', () => {
   test.each([
     ['root', []],
     ['a user without privileges', ['setpriv', '--reuid=1000', '--regid=1000', '--clear-groups']],
-  ])('by copy-self keeps the loader execute-only, as %s', (who, prefix) => {
+  ])('by copy-self keeps loader and shim execute-only, as %s', (who, prefix) => {
     const target = join(directory, `to-${who.replaceAll(' ', '-')}`);
     mkdirSync(target);
     chmodSync(target, 0o777);
@@ -187,7 +189,10 @@ describe('delivery', () => {
       'lib/ld-linux-x86-64.so.2': '111',
       'lib/ld-linux-x86-64.so.2.readable': '555',
       'lib/libc.so.6': '555',
+      'lib/openshell-shim': '111',
     });
+    // Nobody can read it, and it is the launcher.
+    expect(readFileSync(join(target, 'deep/er/lib/openshell-shim')).equals(readFileSync(binary))).toBe(true);
   });
 
   test('of a single file keeps its own name in a directory, and takes a file name otherwise', () => {

@@ -399,6 +399,27 @@ describe.skipIf(newest === 0)(`paths that have no rule${skipped}`, () => {
     );
   });
 
+  test('are warned of in a session, for since the start the workload may have removed or replaced them', async () => {
+    symlinkSync(at('out'), at('link'));
+    const { report, said, code } = await confined(
+      [
+        'changes tolerated',
+        ...LISTS.map((record) => record.replace('best_effort', 'hard_requirement')),
+        rw('nothing'),
+        rw('link'),
+      ],
+      ['read @ro/file', 'read @out/file'],
+    );
+    expect([code, Object.values(said)]).toEqual([0, ['ok', 'EACCES']]);
+    expect(report).toContain(
+      'warn @nothing stays out of reach of this session, for since the start it does not exist\n',
+    );
+    expect(report).toContain(
+      'warn @link stays out of reach of this session, for since the start it leads elsewhere through a link\n',
+    );
+    expect(report).toContain(`landlock ${newest} 4 2\n`);
+  });
+
   test('do not take the other rules with them when Landlock cannot govern them', async () => {
     // A pipe: its file system is the kernel's own (EBADFD).
     const { said, report } = await confined(

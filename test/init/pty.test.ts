@@ -188,6 +188,55 @@ describe.each(kinds.filter(([, sanitized]) => !sanitized || hasClang))('a termin
     expect((await held.exited)[0]).toBe(0);
   });
 
+  test('goes on with a program that has closed its whole terminal and opens it again', async () => {
+    const held = await hold(binary);
+    const printed = reading(held.child.stdout);
+    const session = held.start(
+      'bash',
+      '-c',
+      `exec 0<&- 1>&- 2>&-; sleep 0.4; exec 0<>${held.path} 1>&0; stty -echo; head -c 300000 /dev/zero | tr '\\0' x; read answer; echo "<$answer>"; exit 6`,
+    );
+    await expect.poll(() => printed().length, { timeout: 5_000 }).toBeGreaterThan(299_999);
+    held.child.stdin.write('typed\n');
+    expect(await once(session, 'exit')).toEqual([6, null]);
+    held.control.write('drain\n');
+    expect((await held.exited)[0]).toBe(0);
+    expect(printed().toString().replaceAll('x', '')).toBe('<typed>\r\n');
+    expect(printed().length).toBe(300_000 + 9);
+  }, 15_000);
+
+  test('hands over what came after such a gap, though the session has ended at once', async () => {
+    const held = await hold(binary);
+    const printed = reading(held.child.stdout);
+    const session = held.start(
+      'bash',
+      '-c',
+      `exec 0<&- 1>&- 2>&-; sleep 0.35; exec >${held.path}; echo late`,
+    );
+    await once(session, 'exit');
+    held.control.write('drain\n');
+    await held.exited;
+    expect(printed().toString()).toBe('late\r\n');
+  });
+
+  test('says its name unasked, and is nobody’s to take before its session has it', async () => {
+    const held = await hold(binary);
+    const printed = reading(held.child.stdout);
+    const end = openSync(held.path, constants.O_RDWR | constants.O_NOCTTY);
+    const steal = () =>
+      spawnSync('setsid', ['sh', '-c', `exec 0<>${held.path} && sleep 0.1`], { encoding: 'utf8' }).stderr;
+    held.control.write('lock\n');
+    await expect.poll(steal).toMatch(/Input\/output error|I\/O error/);
+    const script = `sleep 0.3; exec 9<>/dev/tty && echo named >&9; exec 8<>${held.path} && echo numbered >&8; exit 4`;
+    const session = spawn('setsid', ['-c', 'bash', '-c', script], { stdio: [end, end, end] });
+    closeSync(end);
+    held.control.write('run\n');
+    expect((await once(session, 'exit'))[0]).toBe(4);
+    held.control.write('drain\n');
+    await held.exited;
+    expect(printed().toString()).toBe('named\r\nnumbered\r\n');
+  });
+
   test('ends with the supervisor, and says what it does not understand', async () => {
     const held = await hold(binary);
     held.control.write('size 1 2 3\n');

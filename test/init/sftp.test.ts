@@ -251,6 +251,15 @@ describe('the file server', () => {
     const handles: Buffer[] = [];
     for (let n = 0; n < 128; n++) handles.push(await open(client, 'f', READ));
     expect((await client.request(TYPE.OPEN, 'f', READ, NO_ATTRIBUTES)).status).toBe(STATUS.FAILURE);
+    // Nor is a file made or emptied for what is refused.
+    writeFileSync(file('kept'), 'content');
+    for (const [name, flags] of [
+      ['kept', WRITE | CREATE | TRUNCATE],
+      ['new', WRITE | CREATE],
+    ] as const)
+      expect((await client.request(TYPE.OPEN, name, flags, NO_ATTRIBUTES)).status).toBe(STATUS.FAILURE);
+    expect((await client.request(TYPE.OPENDIR, '.')).status).toBe(STATUS.FAILURE);
+    expect([readFileSync(file('kept'), 'utf8'), existsSync(file('new'))]).toEqual(['content', false]);
     const first = handles[0] as Buffer;
     expect((await client.request(TYPE.CLOSE, first)).status).toBe(STATUS.OK);
     expect((await open(client, 'f', READ)).equals(first)).toBe(false);
@@ -259,6 +268,14 @@ describe('the file server', () => {
         expect((await client.request(type, wrong)).status).toBe(STATUS.NO_SUCH_FILE);
     await client.end();
   });
+});
+
+test('ends in peace when nobody reads its answers any more', async () => {
+  const client = await ready();
+  client.child.stdout?.destroy();
+  const request = client.request(TYPE.STAT, '.').catch(() => undefined);
+  expect(await client.exited).toEqual([0, null]);
+  await request;
 });
 
 describe('bad input', () => {

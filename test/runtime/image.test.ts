@@ -32,6 +32,7 @@ describe.skipIf(why !== undefined)(`the OCI image${why === undefined ? '' : ` (s
       });
       const listing = execFileSync('tar', ['-tvf', blob(manifest.layers[0].digest)], { encoding: 'utf8' });
       expect(listing).toMatch(/^---x--x--x .* lib\/ld-linux-x86-64\.so\.2$/m);
+      expect(listing).toMatch(/^---x--x--x .* lib\/openshell-shim$/m);
       expect(listing).toMatch(/^-r-xr-xr-x .* openshell-sandbox$/m);
     } finally {
       rmSync(out, { recursive: true });

@@ -48,7 +48,11 @@ for (const place of places) {
     () => {
       let ssh: SshSandbox;
       beforeAll(async () => {
-        ssh = await startSshSandbox({ policy: POLICY, ...place.options });
+        ssh = await startSshSandbox({
+          policy: POLICY,
+          ...place.options,
+          env: { OPENSHELL_USER_ENVIRONMENT: '{"HOME":"/tmp"}' },
+        });
       }, 120_000);
       afterAll(async () => {
         await ssh?.stop();
@@ -88,7 +92,7 @@ for (const place of places) {
           `get -pR /tmp/to/renamed ${back}`,
         );
         expect([ran.code, ran.stderr]).toEqual([0, '']);
-        expect(ran.stdout).toContain('Remote working directory: /sandbox\n');
+        expect(ran.stdout).toContain('Remote working directory: /tmp\n');
         expect(ran.stdout).toMatch(/-rwxr-x--x +\? 1000 +1000 +10485760 /);
         expect(readFileSync(join(back, 'inner/bytes')).equals(bytes)).toBe(true);
         expect(statSync(join(back, 'inner/bytes')).mode & 0o777).toBe(0o751);

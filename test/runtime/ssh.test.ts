@@ -180,6 +180,39 @@ for (const place of places) {
         terminal.hangUp();
       });
 
+      test('lets a program ask on its own terminal, by its names, and on no other one', async () => {
+        const one = await onTerminal(ssh, []);
+        one.terminal.input.write(
+          'exec 9<>/dev/tty && echo by its na""me >&9; exec 8<>"$(tty)" && echo by its num""ber >&8\n',
+        );
+        await expect.poll(one.printed, { timeout: 10_000 }).toContain('by its number\r\n');
+        // The gVisor of Debian 12 opens no /dev/tty, and has nothing that confines files.
+        if (runtime !== 'runsc') {
+          expect(one.printed()).toContain('by its name\r\n');
+          // As ssh, git and gpg ask for a password.
+          one.terminal.input.write('read -s -p "Pass""word: " answer < /dev/tty; echo "<$answer>"\n');
+          await expect.poll(one.printed, { timeout: 10_000 }).toContain('Password: ');
+          one.terminal.input.write('secret\n');
+          await expect.poll(one.printed, { timeout: 10_000 }).toContain('<secret>');
+          const other = await ssh.run(
+            [
+              'for n in 0 1 2 3 4 5 6 7; do [ "/dev/pts/$n" = "$(tty)" ] || (exec 7<>/dev/pts/$n) 2>&1; done | grep -c "Permission denied"',
+            ],
+            { flags: ['-tt'] },
+          );
+          expect(other.stdout.toString()).toMatch(/^[1-9]\r\n$/);
+        }
+        one.terminal.input.write('exit\n');
+        await one.exited;
+        one.terminal.hangUp();
+      });
+
+      test('lets people in who are to mend what the workload has closed', async () => {
+        expect((await ssh.run(['chmod 0 /sandbox'])).code).toBe(0);
+        const ran = await ssh.run(['pwd; chmod 755 /sandbox; cd /sandbox && pwd']);
+        expect([ran.code, ran.stdout.toString()]).toEqual([0, '/\n/sandbox\n']);
+      });
+
       test('forwards connections to the loopback of the sandbox, never to the supervisor', async () => {
         const bytes = randomBytes(4 << 20);
         const forwarded = ssh.start(['-W', '127.0.0.1:7777'], []);
@@ -218,6 +251,28 @@ for (const place of places) {
         await expect.poll(sleeping, { timeout: 20_000, interval: 500 }).toBe('sleep 1002\n');
         await ssh.run(['kill $(ps -eo pid,args | grep "[s]leep 1002" | cut -c1-8)']);
       });
+
+      test.runIf(place.fence === 'namespace' && isSeenFromOutside(place))(
+        'is not left alone with a session whose stand-in was killed',
+        async () => {
+          const commands = async () => {
+            const pid = await ssh.sandbox.pid();
+            const all = pid === undefined ? [] : tree(pid);
+            return all.map((one) => ({ one, words: readFileSync(`/proc/${one}/cmdline`, 'latin1') }));
+          };
+          const count = async (words: string) =>
+            (await commands()).filter((command) => command.words === words).length;
+          const asleep = 'sleep\x002001\0';
+          const ran = ssh.run(['setsid sleep 2002 & sleep 2001; echo never']);
+          await expect.poll(() => count(asleep), { timeout: 10_000 }).toBe(1);
+          // The first one is the main process's.
+          const standIns = (await commands()).filter(({ words }) => words.includes('\0join'));
+          process.kill(Math.max(...standIns.map(({ one }) => one)), 'SIGKILL');
+          await expect.poll(() => count(asleep), { timeout: 10_000 }).toBe(0);
+          expect((await ran).code).toBe(137);
+          await ssh.run(['kill $(ps -eo pid,args | grep "[s]leep 2002" | cut -c1-8)']);
+        },
+      );
 
       test('leaves nothing behind after 50 commands at once, with and without a terminal', async () => {
         const pid = isSeenFromOutside(place) ? await ssh.sandbox.pid() : undefined;

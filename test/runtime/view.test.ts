@@ -60,7 +60,8 @@ describe.skipIf(why !== undefined)(
       expect(code).toBe(1);
       expect(lines(stdout)).toEqual([
         ...['bin', 'dev', 'etc', 'lib', 'lib64', 'proc', 'sandbox', 'sbin', 'tmp', 'usr'],
-        ...['null', "ls: cannot access '/root': No such file or directory"],
+        // A session's own terminal, whichever it is.
+        ...['null', 'tty', "ls: cannot access '/root': No such file or directory"],
         'cat: /run/policy.yaml: No such file or directory',
       ]);
     });
@@ -173,7 +174,7 @@ awk '$9 == "tmpfs" && /size=1024k/ { print $5 }' /proc/self/mountinfo`,
         },
       );
       // PID 1 is the anchor; then the shell and the two ends of the pipe.
-      expect(stdout).toMatch(/^[34]\n\S*openshell-sandbox anchor \n$/);
+      expect(stdout).toMatch(/^[34]\n\S*openshell-shim anchor \n$/);
     });
   },
 );

@@ -10,6 +10,8 @@ export interface CallerOptions {
   readonly proc: string;
   /** Processes that are never the caller: the supervisor, init and the anchor. */
   readonly excluded: ReadonlySet<number>;
+  /** Processes of ours that hide while they become the workload's. */
+  readonly hiding?: ReadonlySet<number>;
   /** Waits so many milliseconds. */
   readonly pause: (ms: number) => Promise<void>;
   /** Finds the inode of a client's socket faster than the tables of /proc, or not at all. */

@@ -10,6 +10,8 @@ export interface SocketOwnersOptions {
   readonly proc: string;
   /** Processes that are never the caller. */
   readonly excluded: ReadonlySet<number>;
+  /** Processes of ours that hide while they are our own program, and hold no socket of the workload's then. */
+  readonly hiding?: ReadonlySet<number>;
   /** The workload's user id, where the supervisor has another: a process of ours cannot hold its sockets. */
   readonly workloadUid?: number;
 }
@@ -76,9 +78,10 @@ export class SocketOwners {
     return result;
   }
 
-  /** Who runs as another user was not started by the workload, which cannot change its own. */
+  /** Who runs as another user was not started by the workload, which cannot change its own; the others we have started. */
   #isOurs(pid: number): boolean {
-    const { proc, workloadUid } = this.#options;
+    const { proc, workloadUid, hiding } = this.#options;
+    if (hiding?.has(pid) === true) return true;
     return workloadUid !== undefined && realUser(proc, pid) === 0 && workloadUid !== 0;
   }
 }
