@@ -73,9 +73,16 @@ export async function openTerminal(
   };
   const setSize = ({ columns, rows, width, height }: WindowSize): void =>
     say(`size ${[columns, rows, width, height].map(pixelsOrCharacters).join(' ')}`);
+  // It says that it has a terminal, or why not, unasked: to write to one that has failed would lose its reason.
+  const ready = await nameOf(control);
+  if (!ready.ok) {
+    control.destroy();
+    return ready;
+  }
   setSize(size);
   for (const [name, value] of Object.entries(modes))
     if (/^[A-Z0-9_]{1,32}$/.test(name)) say(`mode ${name} ${value >>> 0}`);
+  // Asked again, it has taken the size and the modes by the time it answers.
   say('name');
   const named = await nameOf(control);
   if (!named.ok) {
@@ -132,19 +139,21 @@ const pixelsOrCharacters = (value: number): number =>
 function nameOf(control: Socket): Promise<Result<string, string>> {
   return new Promise((resolve) => {
     let text = '';
-    const timer = setTimeout(() => resolve(err('the holder of a terminal does not answer')), START_MS);
-    const finish = (result: Result<string, string>): void => {
-      clearTimeout(timer);
-      resolve(result);
-    };
-    control.once('close', () => finish(err('the holder of a terminal ended')));
-    control.on('data', (chunk: Buffer) => {
+    const timer = setTimeout(() => finish(err('the holder of a terminal does not answer')), START_MS);
+    const onClose = (): void => finish(err('the holder of a terminal ended'));
+    const onData = (chunk: Buffer): void => {
       if (text.length > MAX_REPORT) return;
       text += chunk.toString('utf8');
       const name = /^pts (\d+)\n/m.exec(text)?.[1];
       const reason = /^fail \d+ (.*)\n/m.exec(text)?.[1];
       if (name !== undefined) finish(ok(`/dev/pts/${name}`));
       else if (reason !== undefined) finish(err(reason));
-    });
+    };
+    const finish = (result: Result<string, string>): void => {
+      clearTimeout(timer);
+      control.off('close', onClose).off('data', onData);
+      resolve(result);
+    };
+    control.once('close', onClose).on('data', onData);
   });
 }
