@@ -1,5 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
-import { type OutputName, OutputPieces, type Piece } from './output-pieces.ts';
+import { OutputLog, type OutputName, type OutputReader } from './output-log.ts';
 
 /** Somebody who watches the main process. Output comes to it in order; `lagged` and `ended` come last, and once. */
 export interface Viewer {
@@ -38,7 +38,7 @@ const MAX_PIECES = 8_192;
 
 interface Watching {
   readonly viewer: Viewer;
-  readonly queue: OutputPieces;
+  readonly reader: OutputReader;
   /** On its way to the viewer. */
   sending: number;
   writing: boolean;
@@ -52,7 +52,7 @@ interface Watching {
  */
 export class MainStreams {
   readonly #options: MainStreamsOptions;
-  readonly #replay = new OutputPieces();
+  readonly #log = new OutputLog({ bytes: REPLAY_BYTES, pieces: MAX_PIECES });
   readonly #viewers = new Set<Watching>();
   #owner: Watching | undefined;
   #ended = false;
@@ -83,7 +83,7 @@ export class MainStreams {
     if (this.#viewers.size >= MAX_VIEWERS) return undefined;
     const watching: Watching = {
       viewer,
-      queue: new OutputPieces(this.#replay),
+      reader: this.#log.reader(),
       sending: 0,
       writing: false,
       gone: false,
@@ -107,7 +107,7 @@ export class MainStreams {
 
   #leave(watching: Watching): void {
     watching.gone = true;
-    watching.queue.clear();
+    watching.reader.close();
     this.#viewers.delete(watching);
     if (this.#owner === watching) this.#owner = undefined;
   }
@@ -117,7 +117,7 @@ export class MainStreams {
     sink.on('error', () => undefined); // nobody reads the container's output any more
     try {
       for await (const chunk of source as AsyncIterable<Buffer>) {
-        this.#tell({ stream, chunk });
+        this.#tell(stream, chunk);
         if (!sink.destroyed && !sink.write(chunk)) await drainOf(sink);
       }
     } catch {
@@ -125,14 +125,12 @@ export class MainStreams {
     }
   }
 
-  #tell(piece: Piece): void {
-    this.#replay.push(piece);
-    while (this.#replay.bytes > REPLAY_BYTES || this.#replay.count > MAX_PIECES) this.#replay.shift();
+  #tell(stream: OutputName, chunk: Buffer): void {
+    this.#log.append(stream, chunk);
     for (const watching of this.#viewers) {
-      const { queue } = watching;
-      queue.push(piece);
+      const { bytes, pieces } = watching.reader.unread;
       // What is replayed at first is not its fault.
-      if (queue.bytes + watching.sending > LAG_BYTES + REPLAY_BYTES || queue.count > 2 * MAX_PIECES) {
+      if (bytes + watching.sending > LAG_BYTES + REPLAY_BYTES || pieces > 2 * MAX_PIECES) {
         this.#leave(watching);
         watching.viewer.lagged();
       } else void this.#deliver(watching);
@@ -142,7 +140,7 @@ export class MainStreams {
   async #deliver(watching: Watching): Promise<void> {
     if (watching.writing) return;
     watching.writing = true;
-    for (let next = watching.queue.shift(); next !== undefined; next = watching.queue.shift()) {
+    for (let next = watching.reader.next(); next !== undefined; next = watching.reader.next()) {
       watching.sending = next.chunk.length;
       await watching.viewer.write(next.stream, next.chunk);
     }

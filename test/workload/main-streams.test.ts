@@ -1,7 +1,7 @@
 import { PassThrough, Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { MainStreams, type Viewer } from '../../supervisor/workload/main-streams.ts';
-import type { OutputName } from '../../supervisor/workload/output-pieces.ts';
+import type { OutputName } from '../../supervisor/workload/output-log.ts';
 
 function streams() {
   const input = new PassThrough();
