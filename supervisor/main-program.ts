@@ -1,4 +1,4 @@
-import { createWriteStream, fstatSync } from 'node:fs';
+import { fstatSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import type { MainProcessView } from './access/main-attachment.ts';
 import type { Clock } from './clock.ts';
@@ -6,6 +6,7 @@ import type { Config } from './config.ts';
 import { type ConfinedSessionsOptions, confinedSessions } from './confined-sessions.ts';
 import { startConfined } from './confinement/shim.ts';
 import { err, ok, type Result } from './result.ts';
+import { containerStream } from './workload/container-output.ts';
 import { containerExitCode, type StartedProcess } from './workload/main-process.ts';
 import { MainStreams } from './workload/main-streams.ts';
 import type { SessionProcess } from './workload/session.ts';
@@ -68,12 +69,11 @@ function inherited(options: MainProgramOptions): StartedProcess {
 }
 
 function looked(process: SessionProcess, clock: Clock): MainProgram {
-  const container = (fd: number) => createWriteStream('', { fd, autoClose: false });
   const streams = new MainStreams({
     input: process.input,
     output: process.output,
     errors: process.errors,
-    container: { output: container(1), errors: container(2) },
+    container: { output: containerStream(1), errors: containerStream(2) },
   });
   // /dev/null is what a container has that nobody gave an input: then it waits for who attaches.
   if (!isNull(0)) streams.feed(globalThis.process.stdin, process.errors !== undefined);

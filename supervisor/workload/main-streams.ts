@@ -1,4 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
+import { ContainerOutput } from './container-output.ts';
 import { OutputLog, type OutputName, type OutputReader } from './output-log.ts';
 
 /** Somebody who watches the main process. Output comes to it in order; `lagged` and `ended` come last, and once. */
@@ -51,7 +52,8 @@ interface Watching {
  * the process is slowed down by the container's own output alone.
  */
 export class MainStreams {
-  readonly #options: MainStreamsOptions;
+  readonly #input: Writable;
+  readonly #container: Readonly<Record<OutputName, ContainerOutput>>;
   readonly #log = new OutputLog({ bytes: REPLAY_BYTES, pieces: MAX_PIECES });
   readonly #viewers = new Set<Watching>();
   #owner: Watching | undefined;
@@ -60,22 +62,25 @@ export class MainStreams {
   readonly drained: Promise<void>;
 
   constructor(options: MainStreamsOptions) {
-    this.#options = options;
-    const { input, output, errors } = options;
+    const { input, output, errors, container } = options;
+    this.#input = input;
+    this.#container = {
+      output: new ContainerOutput(container.output),
+      errors: new ContainerOutput(container.errors),
+    };
     input.on('error', () => undefined); // it has closed its input
     const copies = [this.#copy(output, 'output')];
     if (errors !== undefined) copies.push(this.#copy(errors, 'errors'));
     this.drained = Promise.all(copies).then(async () => {
-      await Promise.all(Object.values(options.container).map(flushed));
+      await Promise.all(Object.values(this.#container).map((one) => one.flushed()));
       this.#end();
     });
   }
 
   /** What comes by the container's own input; its end is the process's only where `closes`. */
   feed(source: Readable, closes: boolean): void {
-    const { input } = this.#options;
     source.on('error', () => undefined);
-    source.pipe(input, { end: closes });
+    source.pipe(this.#input, { end: closes });
   }
 
   /** Undefined when enough watch already. */
@@ -95,7 +100,7 @@ export class MainStreams {
     return {
       owner,
       input: (chunk, drained) => {
-        const { input } = this.#options;
+        const input = this.#input;
         if (this.#owner !== watching || input.destroyed || input.writableEnded) return true;
         if (input.write(chunk)) return true;
         input.once('drain', drained);
@@ -113,12 +118,10 @@ export class MainStreams {
   }
 
   async #copy(source: Readable, stream: OutputName): Promise<void> {
-    const sink = this.#options.container[stream];
-    sink.on('error', () => undefined); // nobody reads the container's output any more
     try {
       for await (const chunk of source as AsyncIterable<Buffer>) {
         this.#tell(stream, chunk);
-        if (!sink.destroyed && !sink.write(chunk)) await drainOf(sink);
+        await this.#container[stream].write(chunk);
       }
     } catch {
       // a terminal that hangs up, or a pipe that broke: the end as well
@@ -157,21 +160,3 @@ export class MainStreams {
     for (const watching of [...this.#viewers]) void this.#deliver(watching);
   }
 }
-
-/** Settles when what was written has gone out, or never will. */
-const flushed = (sink: Writable): Promise<void> =>
-  new Promise((resolve) => {
-    if (sink.destroyed) resolve();
-    else sink.write('', () => resolve());
-  });
-
-const drainOf = (sink: Writable): Promise<void> =>
-  new Promise((resolve) => {
-    const done = (): void => {
-      sink.off('drain', done);
-      sink.off('close', done);
-      resolve();
-    };
-    sink.on('drain', done);
-    sink.on('close', done);
-  });

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { MainStreams, type Viewer } from '../../supervisor/workload/main-streams.ts';
 import type { OutputName } from '../../supervisor/workload/output-log.ts';
 
-function streams() {
+function streams(container: Partial<Record<OutputName, Writable>> = {}) {
   const input = new PassThrough();
   const output = new PassThrough();
   const errors = new PassThrough();
@@ -19,7 +19,7 @@ function streams() {
     input,
     output,
     errors,
-    container: { output: sink('output'), errors: sink('errors') },
+    container: { output: sink('output'), errors: sink('errors'), ...container },
   });
   return { made, input, output, errors, printed };
 }
@@ -163,6 +163,26 @@ describe('the streams of the main process', () => {
     made.attach(late.made, true);
     await turn();
     expect(late.seen).toMatchObject({ output: 'last', ended: 1 });
+  });
+
+  test('go on, and reach viewers, when the container’s output breaks', async () => {
+    const broken = new Writable({
+      autoDestroy: false,
+      highWaterMark: 1,
+      write: (_chunk, _encoding, done) => setImmediate(done, new Error('EPIPE')),
+    });
+    const { made, output, errors } = streams({ output: broken });
+    const watching = viewer();
+    made.attach(watching.made, true);
+    for (let n = 0; n < 100; n += 1) {
+      output.write(Buffer.alloc(10_000, 'x'));
+      await turn();
+    }
+    output.end();
+    errors.end();
+    await made.drained;
+    expect(watching.seen.output.length).toBe(1_000_000);
+    expect(broken.writableLength).toBeLessThan(100_000);
   });
 
   test('take at most sixteen viewers', () => {
