@@ -58,7 +58,10 @@ export const attachToMain =
         'errors',
         Buffer.from('openshell-sandbox: somebody else is typing: you only watch\r\n'),
       );
-    context.onClosed(() => attachment.detach());
+    context.onClosed(() => {
+      attachment.detach();
+      channel.resume(); // what it has sent and the main process has not read
+    });
     if (attachment.owner) {
       if (terminal !== undefined) view.resize(terminal.window);
       context.onResize((window) => view.resize(window));

@@ -1,5 +1,6 @@
 import type { Readable, Writable } from 'node:stream';
 import { ContainerOutput } from './container-output.ts';
+import { MainInput } from './main-input.ts';
 import { OutputLog, type OutputName, type OutputReader } from './output-log.ts';
 
 /** Somebody who watches the main process. Output comes to it in order; `lagged` and `ended` come last, and once. */
@@ -14,9 +15,12 @@ export interface Viewer {
 
 /** What a viewer may do. */
 export interface Attachment {
-  /** Whether it is the one whose input counts. */
+  /** Whether it is the one whose input counts. No more after it was sent away, has detached, or has got all there is. */
   readonly owner: boolean;
-  /** False when the process takes no more for now: `drained` is called when it does. Input of others is dropped. */
+  /**
+   * False when the process takes no more for now: `drained` is called when it does, and what comes before that is dropped.
+   * Input of others than the owner is dropped.
+   */
   input(chunk: Buffer, drained: () => void): boolean;
   detach(): void;
 }
@@ -44,6 +48,8 @@ interface Watching {
   sending: number;
   writing: boolean;
   gone: boolean;
+  /** Gives up the input. */
+  readonly leave: () => void;
 }
 
 /**
@@ -53,10 +59,10 @@ interface Watching {
  */
 export class MainStreams {
   readonly #input: Writable;
+  readonly #owned: MainInput;
   readonly #container: Readonly<Record<OutputName, ContainerOutput>>;
   readonly #log = new OutputLog({ bytes: REPLAY_BYTES, pieces: MAX_PIECES });
   readonly #viewers = new Set<Watching>();
-  #owner: Watching | undefined;
   #ended = false;
   /** Settles when all output of the process is out. */
   readonly drained: Promise<void>;
@@ -64,11 +70,11 @@ export class MainStreams {
   constructor(options: MainStreamsOptions) {
     const { input, output, errors, container } = options;
     this.#input = input;
+    this.#owned = new MainInput(input);
     this.#container = {
       output: new ContainerOutput(container.output),
       errors: new ContainerOutput(container.errors),
     };
-    input.on('error', () => undefined); // it has closed its input
     const copies = [this.#copy(output, 'output')];
     if (errors !== undefined) copies.push(this.#copy(errors, 'errors'));
     this.drained = Promise.all(copies).then(async () => {
@@ -83,29 +89,25 @@ export class MainStreams {
     source.pipe(this.#input, { end: closes });
   }
 
-  /** Undefined when enough watch already. */
+  /** Undefined when enough watch already. The viewer hears nothing before this returns. */
   attach(viewer: Viewer, readOnly: boolean): Attachment | undefined {
     if (this.#viewers.size >= MAX_VIEWERS) return undefined;
+    const lease = readOnly ? undefined : this.#owned.take();
     const watching: Watching = {
       viewer,
       reader: this.#log.reader(),
       sending: 0,
       writing: false,
       gone: false,
+      leave: () => lease?.release(),
     };
     this.#viewers.add(watching);
-    const owner = !readOnly && this.#owner === undefined;
-    if (owner) this.#owner = watching;
-    void this.#deliver(watching);
+    queueMicrotask(() => void this.#deliver(watching));
     return {
-      owner,
-      input: (chunk, drained) => {
-        const input = this.#input;
-        if (this.#owner !== watching || input.destroyed || input.writableEnded) return true;
-        if (input.write(chunk)) return true;
-        input.once('drain', drained);
-        return false;
+      get owner() {
+        return lease?.held === true;
       },
+      input: (chunk, drained) => lease?.write(chunk, drained) ?? true,
       detach: () => this.#leave(watching),
     };
   }
@@ -113,8 +115,8 @@ export class MainStreams {
   #leave(watching: Watching): void {
     watching.gone = true;
     watching.reader.close();
+    watching.leave();
     this.#viewers.delete(watching);
-    if (this.#owner === watching) this.#owner = undefined;
   }
 
   async #copy(source: Readable, stream: OutputName): Promise<void> {
