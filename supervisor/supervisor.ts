@@ -4,7 +4,8 @@ import { stat } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { AccessServer } from './access/access-server.ts';
-import { attachToMain, type MainProcessView } from './access/main-attachment.ts';
+import type { MainProcessView } from './access/main-attachment.ts';
+import { MainAttachments } from './access/main-attachments.ts';
 import { streamPair } from './access/stream-pair.ts';
 import type { RecordBuffer } from './buffer/record-buffer.ts';
 import { systemClock } from './clock.ts';
@@ -294,7 +295,7 @@ class Supervisor {
       home: this.#config.userEnvironment.get('HOME') ?? this.#config.workdir,
       logging: this.#logging,
       metrics: this.#metrics,
-      subsystems: new Map([['openshell-main', attachToMain(() => view)]]),
+      subsystems: new Map([['openshell-main', new MainAttachments(systemClock, view).start]]),
     });
     this.#access = access;
     this.#undo.push(() => access.stop());

@@ -185,6 +185,19 @@ describe('the streams of the main process', () => {
     expect(broken.writableLength).toBeLessThan(100_000);
   });
 
+  test('take the input from an owner that is sent away, for the next one', async () => {
+    const { made, output } = streams();
+    const slow = viewer(true);
+    const owner = made.attach(slow.made, false);
+    expect(owner?.owner).toBe(true);
+    for (let n = 0; n < 64; n += 1) {
+      output.write(Buffer.alloc(64 << 10, 'x'));
+      await turn();
+    }
+    expect([slow.seen.lagged, owner?.owner]).toEqual([1, false]);
+    expect(made.attach(viewer().made, false)?.owner).toBe(true);
+  });
+
   test('take at most sixteen viewers', () => {
     const { made } = streams();
     const all = Array.from({ length: 17 }, () => made.attach(viewer().made, true));
