@@ -7,6 +7,7 @@ import { type ConfinedSessionsOptions, confinedSessions } from './confined-sessi
 import { startConfined } from './confinement/shim.ts';
 import { err, ok, type Result } from './result.ts';
 import { containerStream } from './workload/container-output.ts';
+import { drainMain } from './workload/main-drain.ts';
 import { containerExitCode, type StartedProcess } from './workload/main-process.ts';
 import { MainStreams } from './workload/main-streams.ts';
 import type { SessionProcess } from './workload/session.ts';
@@ -21,12 +22,10 @@ export interface MainProgram {
   readonly process: StartedProcess;
   /** What people attach to; undefined where its streams are the container's own. */
   readonly view: MainProcessView | undefined;
-  /** Settles when its output is out, at most two seconds after its end. */
+  /** Settles when its output is out, at most two seconds after its end. Who is attached is being told the exit code then. */
   readonly drained: Promise<void>;
 }
 
-/** How long a process of the background may hold the output open. */
-const DRAIN_MS = 2_000;
 /** What a terminal is at first (contract.md, 4.4). */
 const WINDOW = { columns: 80, rows: 24, width: 0, height: 0 } as const;
 /** linux/Documentation/admin-guide/devices.txt: /dev/null is 1:3. */
@@ -81,7 +80,6 @@ function looked(process: SessionProcess, clock: Clock): MainProgram {
     process.drain();
     return end;
   });
-  const late = exited.then(() => new Promise<void>((resolve) => void clock.after(DRAIN_MS, () => resolve())));
   return {
     process: {
       get pid() {
@@ -91,7 +89,7 @@ function looked(process: SessionProcess, clock: Clock): MainProgram {
       exited,
       signal: (signal) => process.signal(signal),
     },
-    drained: Promise.race([streams.drained, late]),
+    drained: drainMain(exited, streams, clock),
     view: {
       attach: (viewer, readOnly) => streams.attach(viewer, readOnly),
       resize: (window) => process.resize(window),

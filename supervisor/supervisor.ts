@@ -67,6 +67,8 @@ import { MainStart } from './workload/main-start.ts';
 /** How long the end may take beside the workload's own: exit report, then what is buffered. */
 const EXIT_REPORT_MS = 10_000;
 const DRAIN_MS = 3_000;
+/** Beside the exit report: until who is attached to the main process has heard of its end. */
+const VIEWERS_MS = 3_000;
 /** How long a start waits for middlewares; later ones are taken up when they come. */
 const MIDDLEWARES_MS = 2_000;
 const PROXY_HOST = '127.0.0.1';
@@ -130,6 +132,7 @@ class Supervisor {
   readonly #mainStart = new MainStart(systemClock);
   /** The way in, as soon as the main process runs: relays hand it their streams. */
   #access: AccessServer | undefined;
+  #attachments: MainAttachments | undefined;
   readonly #onAccess: (access: AccessServer) => void;
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
@@ -259,7 +262,8 @@ class Supervisor {
     await drained;
     this.#running = false;
     this.#metrics.mainProcess.set(0);
-    await this.#finish(result);
+    const told = this.#attachments?.closed(this.#ending.left(VIEWERS_MS));
+    await Promise.all([this.#finish(result), this.#ending.overOr(told ?? Promise.resolve(), undefined)]);
     return result.code;
   }
 
@@ -282,6 +286,8 @@ class Supervisor {
   }
 
   #openAccess(plan: ConfinementPlan, anchor: Anchor | undefined, view: MainProcessView | undefined): void {
+    const attachments = new MainAttachments(systemClock, view);
+    this.#attachments = attachments;
     const access = sandboxAccess({
       config: this.#config,
       clock: systemClock,
@@ -295,7 +301,7 @@ class Supervisor {
       home: this.#config.userEnvironment.get('HOME') ?? this.#config.workdir,
       logging: this.#logging,
       metrics: this.#metrics,
-      subsystems: new Map([['openshell-main', new MainAttachments(systemClock, view).start]]),
+      subsystems: new Map([['openshell-main', attachments.start]]),
     });
     this.#access = access;
     this.#undo.push(() => access.stop());

@@ -87,6 +87,12 @@ export class MainAttachment {
     });
   }
 
+  /** The main process has ended and nobody can wait any longer: the client gets its status at once, whatever else is due to it. */
+  cut(): void {
+    this.#end();
+    this.#givenUp.resolve(false);
+  }
+
   /** It may have lost the input meanwhile. */
   #asOwner(act: (main: MainProcessView) => void): void {
     const { view } = this.#options;

@@ -3,7 +3,7 @@ import { ContainerOutput } from './container-output.ts';
 import { MainInput } from './main-input.ts';
 import { OutputLog, type OutputName, type OutputReader } from './output-log.ts';
 
-/** Somebody who watches the main process. Output comes to it in order; `lagged` and `ended` come last, and once. */
+/** Somebody who watches the main process. Output comes to it in order; `lagged` or `ended` comes last, and once. */
 export interface Viewer {
   /** Settles when it has gone out. */
   write(stream: OutputName, chunk: Buffer): Promise<void>;
@@ -64,7 +64,9 @@ export class MainStreams {
   readonly #log = new OutputLog({ bytes: REPLAY_BYTES, pieces: MAX_PIECES });
   readonly #viewers = new Set<Watching>();
   #ended = false;
-  /** Settles when all output of the process is out. */
+  /** Settles when the process and all that it left behind print no more, and everything has been read. */
+  readonly read: Promise<void>;
+  /** Settles when the container's output has taken it, too, or never will. */
   readonly drained: Promise<void>;
 
   constructor(options: MainStreamsOptions) {
@@ -77,9 +79,9 @@ export class MainStreams {
     };
     const copies = [this.#copy(output, 'output')];
     if (errors !== undefined) copies.push(this.#copy(errors, 'errors'));
-    this.drained = Promise.all(copies).then(async () => {
+    this.read = Promise.all(copies).then(() => undefined);
+    this.drained = this.read.then(async () => {
       await Promise.all(Object.values(this.#container).map((one) => one.flushed()));
-      this.#end();
     });
   }
 
@@ -112,6 +114,17 @@ export class MainStreams {
     };
   }
 
+  /** The container's output is not waited for any more, so that viewers get what the process has printed last. */
+  giveUpContainer(): void {
+    for (const one of Object.values(this.#container)) one.giveUp();
+  }
+
+  /** The process has ended. What is printed from now on is for the container alone, and viewers that have got the rest hear it. */
+  end(): void {
+    this.#ended = true;
+    for (const watching of [...this.#viewers]) void this.#deliver(watching);
+  }
+
   #leave(watching: Watching): void {
     watching.gone = true;
     watching.reader.close();
@@ -131,6 +144,7 @@ export class MainStreams {
   }
 
   #tell(stream: OutputName, chunk: Buffer): void {
+    if (this.#ended) return;
     this.#log.append(stream, chunk);
     for (const watching of this.#viewers) {
       const { bytes, pieces } = watching.reader.unread;
@@ -143,7 +157,7 @@ export class MainStreams {
   }
 
   async #deliver(watching: Watching): Promise<void> {
-    if (watching.writing) return;
+    if (watching.writing || watching.gone) return;
     watching.writing = true;
     for (let next = watching.reader.next(); next !== undefined; next = watching.reader.next()) {
       watching.sending = next.chunk.length;
@@ -155,10 +169,5 @@ export class MainStreams {
       this.#leave(watching);
       watching.viewer.ended();
     }
-  }
-
-  #end(): void {
-    this.#ended = true;
-    for (const watching of [...this.#viewers]) void this.#deliver(watching);
   }
 }

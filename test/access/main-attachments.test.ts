@@ -194,8 +194,96 @@ describe('who is attached to the main process', () => {
     errors.end();
     await streams.drained;
     exit.resolve(0);
+    streams.end();
     expect((await end).stdout.length).toBe(1 << 20);
     expect(first).toBe('openshell-sandbox: somebody else is typing: you only watch\r\n');
+  });
+});
+
+describe('at the end of the main process', () => {
+  test('everybody gets the rest of its output and its status before they are closed', async () => {
+    const { output, errors, exit, streams, attachments, attach } = sandbox();
+    const early = await attach();
+    for (let n = 0; n < 15; n += 1) {
+      output.write(Buffer.alloc(64 << 10, `${n % 10}`));
+      await turn();
+    }
+    errors.write('bad');
+    await turn();
+    const late = await attach();
+    const all = [early, late].map(({ channel }) => finished(channel));
+    exit.resolve(3);
+    streams.end();
+    const closed = attachments.closed(3_000);
+    for (const ran of await Promise.all(all))
+      expect([ran.stdout.length, ran.stderr, ran.code]).toEqual([
+        15 * (64 << 10),
+        expect.stringMatching(/bad$/),
+        3,
+      ]);
+    await closed;
+    // And so does who comes in the very last moment.
+    const last = await attach();
+    expect((await finished(last.channel)).stdout.length).toBe(15 * (64 << 10));
+    expect(last.told).toEqual([3]);
+  });
+
+  test('who is sent away because of what a process of the background prints gets the status, too', async () => {
+    const { output, exit, attach } = sandbox();
+    const { channel } = await attach();
+    exit.resolve(5);
+    await flood(output);
+    expect(await finished(channel)).toMatchObject({
+      code: 5,
+      stderr: expect.stringContaining('not read fast enough'),
+    });
+  });
+
+  test('who cannot take the rest in time gets the status alone, and nobody is waited for longer', async () => {
+    const { clock, output, exit, streams, attachments, attach } = sandbox();
+    const { channel, told } = await attach();
+    // More than ssh2 takes for a client that reads nothing, and less than would send it away.
+    for (let n = 0; n < 64; n += 1) {
+      output.write(Buffer.alloc(64 << 10, 'x'));
+      await turn();
+    }
+    exit.resolve(4);
+    streams.end();
+    let closed = false;
+    void attachments.closed(3_000).then(() => {
+      closed = true;
+    });
+    clock.run(1_999);
+    await turn();
+    expect([told, closed]).toEqual([[], false]);
+    clock.run(1);
+    await expect.poll(() => told).toEqual([4]);
+    await expect.poll(() => closed).toBe(true);
+    channel.resume();
+  });
+
+  test('a client that does not even close is not waited for', async () => {
+    const { clock, exit, streams, attachments, attach } = sandbox();
+    const { client } = await attach();
+    // It reads nothing of its connection any more.
+    (client as unknown as { readonly _sock: PassThrough })._sock.pause();
+    exit.resolve(4);
+    streams.end();
+    let closed = false;
+    void attachments.closed(300).then(() => {
+      closed = true;
+    });
+    await turn();
+    clock.run(299);
+    await turn();
+    expect(closed).toBe(false);
+    clock.run(1);
+    await turn();
+    expect(closed).toBe(true);
+  });
+
+  test('nobody is waited for where nobody is attached', async () => {
+    await sandbox().attachments.closed(3_000);
   });
 });
 
