@@ -226,14 +226,23 @@ describe('the streams of the main process', () => {
 
   test('tell viewers nothing that a process of the background prints after the end, so that they come to it', async () => {
     const { made, output, printed } = streams();
-    const slow = viewer();
-    made.attach(slow.made, true);
+    const { seen, made: quick } = viewer();
+    const taken: (() => void)[] = [];
+    const slow: Viewer = {
+      ...quick,
+      write: (stream, chunk) =>
+        new Promise((resolve) => taken.push(() => void quick.write(stream, chunk).then(resolve))),
+    };
+    made.attach(slow, true);
     output.write('before ');
     await turn();
     made.end();
     output.write('after');
     await turn();
-    expect([slow.seen.output, slow.seen.ended, printed.output]).toEqual(['before ', 1, 'before after']);
+    expect([seen.output, seen.ended]).toEqual(['', 0]);
+    for (const take of taken) take();
+    await turn();
+    expect([seen.output, seen.ended, printed.output]).toEqual(['before ', 1, 'before after']);
   });
 
   test('go on, and reach viewers, when the container’s output breaks', async () => {
