@@ -15,6 +15,9 @@ export class Ending {
   #end: number | undefined;
   readonly #hurried: Promise<void>;
   #hurry: () => void = () => undefined;
+  /** Hurried, or the grace has passed. */
+  readonly #over: Promise<void>;
+  #pass: () => void = () => undefined;
 
   constructor(clock: Clock, graceMs: number) {
     this.#clock = clock;
@@ -22,6 +25,10 @@ export class Ending {
     this.#hurried = new Promise((resolve) => {
       this.#hurry = resolve;
     });
+    this.#over = new Promise((resolve) => {
+      this.#pass = resolve;
+    });
+    void this.#hurried.then(() => this.#pass());
   }
 
   /** How long the workload has between the polite end and SIGKILL, in milliseconds. */
@@ -38,6 +45,7 @@ export class Ending {
     const now = this.#clock.monotonic();
     if (this.#end === undefined) {
       this.#end = now + this.#graceMs;
+      this.#clock.after(this.#graceMs, this.#pass);
       return 'begun';
     }
     this.#end = Math.min(this.#end, now + HURRIED_MS);
@@ -54,5 +62,10 @@ export class Ending {
   /** What the promise gives, or `late` when a hurry has used up its time before that. */
   hurriedOr<T>(promise: Promise<T>, late: T): Promise<T> {
     return Promise.race([promise, this.#hurried.then(() => late)]);
+  }
+
+  /** The same for what others wait for, who are no reason to overstay a grace that begins only meanwhile. */
+  overOr<T>(promise: Promise<T>, late: T): Promise<T> {
+    return Promise.race([promise, this.#over.then(() => late)]);
   }
 }

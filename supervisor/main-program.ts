@@ -1,4 +1,4 @@
-import { createWriteStream, fstatSync } from 'node:fs';
+import { fstatSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import type { MainProcessView } from './access/main-attachment.ts';
 import type { Clock } from './clock.ts';
@@ -6,6 +6,8 @@ import type { Config } from './config.ts';
 import { type ConfinedSessionsOptions, confinedSessions } from './confined-sessions.ts';
 import { startConfined } from './confinement/shim.ts';
 import { err, ok, type Result } from './result.ts';
+import { containerStream } from './workload/container-output.ts';
+import { drainMain } from './workload/main-drain.ts';
 import { containerExitCode, type StartedProcess } from './workload/main-process.ts';
 import { MainStreams } from './workload/main-streams.ts';
 import type { SessionProcess } from './workload/session.ts';
@@ -20,12 +22,10 @@ export interface MainProgram {
   readonly process: StartedProcess;
   /** What people attach to; undefined where its streams are the container's own. */
   readonly view: MainProcessView | undefined;
-  /** Settles when its output is out, at most two seconds after its end. */
+  /** Settles when its output is out, at most two seconds after its end. Who is attached is being told the exit code then. */
   readonly drained: Promise<void>;
 }
 
-/** How long a process of the background may hold the output open. */
-const DRAIN_MS = 2_000;
 /** What a terminal is at first (contract.md, 4.4). */
 const WINDOW = { columns: 80, rows: 24, width: 0, height: 0 } as const;
 /** linux/Documentation/admin-guide/devices.txt: /dev/null is 1:3. */
@@ -68,12 +68,11 @@ function inherited(options: MainProgramOptions): StartedProcess {
 }
 
 function looked(process: SessionProcess, clock: Clock): MainProgram {
-  const container = (fd: number) => createWriteStream('', { fd, autoClose: false });
   const streams = new MainStreams({
     input: process.input,
     output: process.output,
     errors: process.errors,
-    container: { output: container(1), errors: container(2) },
+    container: { output: containerStream(1), errors: containerStream(2) },
   });
   // /dev/null is what a container has that nobody gave an input: then it waits for who attaches.
   if (!isNull(0)) streams.feed(globalThis.process.stdin, process.errors !== undefined);
@@ -81,7 +80,6 @@ function looked(process: SessionProcess, clock: Clock): MainProgram {
     process.drain();
     return end;
   });
-  const late = exited.then(() => new Promise<void>((resolve) => void clock.after(DRAIN_MS, () => resolve())));
   return {
     process: {
       get pid() {
@@ -91,7 +89,7 @@ function looked(process: SessionProcess, clock: Clock): MainProgram {
       exited,
       signal: (signal) => process.signal(signal),
     },
-    drained: Promise.race([streams.drained, late]),
+    drained: drainMain(exited, streams, clock),
     view: {
       attach: (viewer, readOnly) => streams.attach(viewer, readOnly),
       resize: (window) => process.resize(window),

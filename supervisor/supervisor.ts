@@ -4,7 +4,8 @@ import { stat } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 import type { GetSandboxConfigResponse } from '../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { AccessServer } from './access/access-server.ts';
-import { attachToMain, type MainProcessView } from './access/main-attachment.ts';
+import type { MainProcessView } from './access/main-attachment.ts';
+import { MainAttachments } from './access/main-attachments.ts';
 import { streamPair } from './access/stream-pair.ts';
 import type { RecordBuffer } from './buffer/record-buffer.ts';
 import { systemClock } from './clock.ts';
@@ -66,6 +67,8 @@ import { MainStart } from './workload/main-start.ts';
 /** How long the end may take beside the workload's own: exit report, then what is buffered. */
 const EXIT_REPORT_MS = 10_000;
 const DRAIN_MS = 3_000;
+/** Beside the exit report: until who is attached to the main process has heard of its end. */
+const VIEWERS_MS = 3_000;
 /** How long a start waits for middlewares; later ones are taken up when they come. */
 const MIDDLEWARES_MS = 2_000;
 const PROXY_HOST = '127.0.0.1';
@@ -129,6 +132,7 @@ class Supervisor {
   readonly #mainStart = new MainStart(systemClock);
   /** The way in, as soon as the main process runs: relays hand it their streams. */
   #access: AccessServer | undefined;
+  #attachments: MainAttachments | undefined;
   readonly #onAccess: (access: AccessServer) => void;
   #plan: ConfinementPlan | undefined;
   #privileges: Privileges = unchanged;
@@ -260,7 +264,8 @@ class Supervisor {
     await drained;
     this.#running = false;
     this.#metrics.mainProcess.set(0);
-    await this.#finish(result);
+    const told = this.#attachments?.closed(this.#ending.left(VIEWERS_MS));
+    await Promise.all([this.#finish(result), this.#ending.overOr(told ?? Promise.resolve(), undefined)]);
     return result.code;
   }
 
@@ -283,6 +288,8 @@ class Supervisor {
   }
 
   #openAccess(plan: ConfinementPlan, anchor: Anchor | undefined, view: MainProcessView | undefined): void {
+    const attachments = new MainAttachments(systemClock, view);
+    this.#attachments = attachments;
     const access = sandboxAccess({
       config: this.#config,
       clock: systemClock,
@@ -298,7 +305,7 @@ class Supervisor {
       logging: this.#logging,
       metrics: this.#metrics,
       limiter: this.#limiter,
-      subsystems: new Map([['openshell-main', attachToMain(() => view)]]),
+      subsystems: new Map([['openshell-main', attachments.start]]),
     });
     this.#access = access;
     this.#undo.push(() => access.stop());

@@ -36,6 +36,25 @@ describe('the end', () => {
     expect(await step).toBe('late');
     expect(await ending.hurriedOr(Promise.resolve('in time'), 'late')).toBe('in time');
   });
+
+  test('lets others wait no longer than a grace that begins only meanwhile, and a hurry', async () => {
+    for (const hurried of [false, true]) {
+      const { ending, pass } = setUp();
+      let over = 'waits';
+      void ending.overOr(new Promise<string>(() => undefined), 'over').then((what) => {
+        over = what;
+      });
+      pass(100_000);
+      ending.asked();
+      if (hurried) ending.asked();
+      pass(hurried ? 999 : 29_999);
+      await new Promise(setImmediate);
+      expect(over).toBe('waits');
+      pass(1);
+      await new Promise(setImmediate);
+      expect(over).toBe('over');
+    }
+  });
 });
 
 function setUp() {

@@ -1,7 +1,9 @@
 import type { Readable, Writable } from 'node:stream';
-import { type OutputName, OutputPieces, type Piece } from './output-pieces.ts';
+import { ContainerOutput } from './container-output.ts';
+import { MainInput } from './main-input.ts';
+import { OutputLog, type OutputName, type OutputReader } from './output-log.ts';
 
-/** Somebody who watches the main process. Output comes to it in order; `lagged` and `ended` come last, and once. */
+/** Somebody who watches the main process. Output comes to it in order; `lagged` or `ended` comes last, and once. */
 export interface Viewer {
   /** Settles when it has gone out. */
   write(stream: OutputName, chunk: Buffer): Promise<void>;
@@ -13,9 +15,12 @@ export interface Viewer {
 
 /** What a viewer may do. */
 export interface Attachment {
-  /** Whether it is the one whose input counts. */
+  /** Whether it is the one whose input counts. No more after it was sent away, has detached, or has got all there is. */
   readonly owner: boolean;
-  /** False when the process takes no more for now: `drained` is called when it does. Input of others is dropped. */
+  /**
+   * False when the process takes no more for now: `drained` is called when it does, and what comes before that is dropped.
+   * Input of others than the owner is dropped.
+   */
   input(chunk: Buffer, drained: () => void): boolean;
   detach(): void;
 }
@@ -38,11 +43,13 @@ const MAX_PIECES = 8_192;
 
 interface Watching {
   readonly viewer: Viewer;
-  readonly queue: OutputPieces;
+  readonly reader: OutputReader;
   /** On its way to the viewer. */
   sending: number;
   writing: boolean;
   gone: boolean;
+  /** Gives up the input. */
+  readonly leave: () => void;
 }
 
 /**
@@ -51,88 +58,98 @@ interface Watching {
  * the process is slowed down by the container's own output alone.
  */
 export class MainStreams {
-  readonly #options: MainStreamsOptions;
-  readonly #replay = new OutputPieces();
+  readonly #input: Writable;
+  readonly #owned: MainInput;
+  readonly #container: Readonly<Record<OutputName, ContainerOutput>>;
+  readonly #log = new OutputLog({ bytes: REPLAY_BYTES, pieces: MAX_PIECES });
   readonly #viewers = new Set<Watching>();
-  #owner: Watching | undefined;
   #ended = false;
-  /** Settles when all output of the process is out. */
+  /** Settles when the process and all that it left behind print no more, and everything has been read. */
+  readonly read: Promise<void>;
+  /** Settles when the container's output has taken it, too, or never will. */
   readonly drained: Promise<void>;
 
   constructor(options: MainStreamsOptions) {
-    this.#options = options;
-    const { input, output, errors } = options;
-    input.on('error', () => undefined); // it has closed its input
+    const { input, output, errors, container } = options;
+    this.#input = input;
+    this.#owned = new MainInput(input);
+    this.#container = {
+      output: new ContainerOutput(container.output),
+      errors: new ContainerOutput(container.errors),
+    };
     const copies = [this.#copy(output, 'output')];
     if (errors !== undefined) copies.push(this.#copy(errors, 'errors'));
-    this.drained = Promise.all(copies).then(async () => {
-      await Promise.all(Object.values(options.container).map(flushed));
-      this.#end();
+    this.read = Promise.all(copies).then(() => undefined);
+    this.drained = this.read.then(async () => {
+      await Promise.all(Object.values(this.#container).map((one) => one.flushed()));
     });
   }
 
   /** What comes by the container's own input; its end is the process's only where `closes`. */
   feed(source: Readable, closes: boolean): void {
-    const { input } = this.#options;
     source.on('error', () => undefined);
-    source.pipe(input, { end: closes });
+    source.pipe(this.#input, { end: closes });
   }
 
-  /** Undefined when enough watch already. */
+  /** Undefined when enough watch already. The viewer hears nothing before this returns. */
   attach(viewer: Viewer, readOnly: boolean): Attachment | undefined {
     if (this.#viewers.size >= MAX_VIEWERS) return undefined;
+    const lease = readOnly ? undefined : this.#owned.take();
     const watching: Watching = {
       viewer,
-      queue: new OutputPieces(this.#replay),
+      reader: this.#log.reader(),
       sending: 0,
       writing: false,
       gone: false,
+      leave: () => lease?.release(),
     };
     this.#viewers.add(watching);
-    const owner = !readOnly && this.#owner === undefined;
-    if (owner) this.#owner = watching;
-    void this.#deliver(watching);
+    queueMicrotask(() => void this.#deliver(watching));
     return {
-      owner,
-      input: (chunk, drained) => {
-        const { input } = this.#options;
-        if (this.#owner !== watching || input.destroyed || input.writableEnded) return true;
-        if (input.write(chunk)) return true;
-        input.once('drain', drained);
-        return false;
+      get owner() {
+        return lease?.held === true;
       },
+      input: (chunk, drained) => lease?.write(chunk, drained) ?? true,
       detach: () => this.#leave(watching),
     };
   }
 
+  /** The container's output is not waited for any more, so that viewers get what the process has printed last. */
+  giveUpContainer(): void {
+    for (const one of Object.values(this.#container)) one.giveUp();
+  }
+
+  /** The process has ended. What is printed from now on is for the container alone, and viewers that have got the rest hear it. */
+  end(): void {
+    this.#ended = true;
+    for (const watching of [...this.#viewers]) void this.#deliver(watching);
+  }
+
   #leave(watching: Watching): void {
     watching.gone = true;
-    watching.queue.clear();
+    watching.reader.close();
+    watching.leave();
     this.#viewers.delete(watching);
-    if (this.#owner === watching) this.#owner = undefined;
   }
 
   async #copy(source: Readable, stream: OutputName): Promise<void> {
-    const sink = this.#options.container[stream];
-    sink.on('error', () => undefined); // nobody reads the container's output any more
     try {
       for await (const chunk of source as AsyncIterable<Buffer>) {
-        this.#tell({ stream, chunk });
-        if (!sink.destroyed && !sink.write(chunk)) await drainOf(sink);
+        this.#tell(stream, chunk);
+        await this.#container[stream].write(chunk);
       }
     } catch {
       // a terminal that hangs up, or a pipe that broke: the end as well
     }
   }
 
-  #tell(piece: Piece): void {
-    this.#replay.push(piece);
-    while (this.#replay.bytes > REPLAY_BYTES || this.#replay.count > MAX_PIECES) this.#replay.shift();
+  #tell(stream: OutputName, chunk: Buffer): void {
+    if (this.#ended) return;
+    this.#log.append(stream, chunk);
     for (const watching of this.#viewers) {
-      const { queue } = watching;
-      queue.push(piece);
+      const { bytes, pieces } = watching.reader.unread;
       // What is replayed at first is not its fault.
-      if (queue.bytes + watching.sending > LAG_BYTES + REPLAY_BYTES || queue.count > 2 * MAX_PIECES) {
+      if (bytes + watching.sending > LAG_BYTES + REPLAY_BYTES || pieces > 2 * MAX_PIECES) {
         this.#leave(watching);
         watching.viewer.lagged();
       } else void this.#deliver(watching);
@@ -140,9 +157,9 @@ export class MainStreams {
   }
 
   async #deliver(watching: Watching): Promise<void> {
-    if (watching.writing) return;
+    if (watching.writing || watching.gone) return;
     watching.writing = true;
-    for (let next = watching.queue.shift(); next !== undefined; next = watching.queue.shift()) {
+    for (let next = watching.reader.next(); next !== undefined; next = watching.reader.next()) {
       watching.sending = next.chunk.length;
       await watching.viewer.write(next.stream, next.chunk);
     }
@@ -153,27 +170,4 @@ export class MainStreams {
       watching.viewer.ended();
     }
   }
-
-  #end(): void {
-    this.#ended = true;
-    for (const watching of [...this.#viewers]) void this.#deliver(watching);
-  }
 }
-
-/** Settles when what was written has gone out, or never will. */
-const flushed = (sink: Writable): Promise<void> =>
-  new Promise((resolve) => {
-    if (sink.destroyed) resolve();
-    else sink.write('', () => resolve());
-  });
-
-const drainOf = (sink: Writable): Promise<void> =>
-  new Promise((resolve) => {
-    const done = (): void => {
-      sink.off('drain', done);
-      sink.off('close', done);
-      resolve();
-    };
-    sink.on('drain', done);
-    sink.on('close', done);
-  });

@@ -1,9 +1,9 @@
 import { PassThrough, Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { MainStreams, type Viewer } from '../../supervisor/workload/main-streams.ts';
-import type { OutputName } from '../../supervisor/workload/output-pieces.ts';
+import type { OutputName } from '../../supervisor/workload/output-log.ts';
 
-function streams() {
+function streams(container: Partial<Record<OutputName, Writable>> = {}) {
   const input = new PassThrough();
   const output = new PassThrough();
   const errors = new PassThrough();
@@ -19,7 +19,7 @@ function streams() {
     input,
     output,
     errors,
-    container: { output: sink('output'), errors: sink('errors') },
+    container: { output: sink('output'), errors: sink('errors'), ...container },
   });
   return { made, input, output, errors, printed };
 }
@@ -150,19 +150,148 @@ describe('the streams of the main process', () => {
     await expect.poll(() => drained).toBe(true);
   });
 
-  test('end when all of the output is out, for each viewer once', async () => {
+  test('end for each viewer once, when it has got all there is', async () => {
     const { made, output, errors } = streams();
     const quick = viewer();
     made.attach(quick.made, true);
     output.end('last');
     errors.end();
     await made.drained;
+    expect(quick.seen.ended).toBe(0);
+    made.end();
     await turn();
     expect(quick.seen).toMatchObject({ output: 'last', ended: 1 });
     const late = viewer();
     made.attach(late.made, true);
     await turn();
     expect(late.seen).toMatchObject({ output: 'last', ended: 1 });
+    made.end();
+    await turn();
+    expect([quick.seen.ended, late.seen.ended]).toEqual([1, 1]);
+  });
+
+  test('leave the input to its owner when the process has closed its output, and runs', async () => {
+    const { made, input, output, errors } = streams();
+    const owner = made.attach(viewer().made, false);
+    output.end();
+    errors.end();
+    await made.drained;
+    await turn();
+    let typed = '';
+    input.on('data', (chunk) => (typed += chunk));
+    owner?.input(Buffer.from('heard'), () => undefined);
+    await turn();
+    expect([owner?.owner, typed]).toEqual([true, 'heard']);
+  });
+
+  test('give all that is kept, in its order, and then the end, to who attaches while they end', async () => {
+    const { made, output, errors } = streams();
+    let expected = '';
+    for (let n = 0; n < 2_000; n += 1) {
+      (n % 3 === 0 ? errors : output).write(`${n} `.padStart(100));
+      expected += `${n} `.padStart(100);
+      await turn();
+    }
+    output.end();
+    errors.end();
+    await made.read;
+    let all = '';
+    let ended = 0;
+    const attach = (after: number): void => {
+      let writes = 0;
+      made.attach(
+        {
+          write: async (_, chunk) => {
+            all += chunk.toString();
+            writes += 1;
+            if (writes === after) made.end();
+            await turn();
+          },
+          lagged: () => undefined,
+          ended: () => {
+            ended += 1;
+          },
+        },
+        true,
+      );
+    };
+    attach(5);
+    await expect.poll(() => ended).toBe(1);
+    expect(all).toBe(expected);
+    all = '';
+    attach(0);
+    await expect.poll(() => ended).toBe(2);
+    expect(all).toBe(expected);
+  });
+
+  test('tell viewers nothing that a process of the background prints after the end, so that they come to it', async () => {
+    const { made, output, printed } = streams();
+    const { seen, made: quick } = viewer();
+    const taken: (() => void)[] = [];
+    const slow: Viewer = {
+      ...quick,
+      write: (stream, chunk) =>
+        new Promise((resolve) => taken.push(() => void quick.write(stream, chunk).then(resolve))),
+    };
+    made.attach(slow, true);
+    output.write('before ');
+    await turn();
+    made.end();
+    output.write('after');
+    await turn();
+    expect([seen.output, seen.ended]).toEqual(['', 0]);
+    for (const take of taken) take();
+    await turn();
+    expect([seen.output, seen.ended, printed.output]).toEqual(['before ', 1, 'before after']);
+  });
+
+  test('go on, and reach viewers, when the container’s output breaks', async () => {
+    const broken = new Writable({
+      autoDestroy: false,
+      highWaterMark: 1,
+      write: (_chunk, _encoding, done) => setImmediate(done, new Error('EPIPE')),
+    });
+    const { made, output, errors } = streams({ output: broken });
+    const watching = viewer();
+    made.attach(watching.made, true);
+    for (let n = 0; n < 100; n += 1) {
+      output.write(Buffer.alloc(10_000, 'x'));
+      await turn();
+    }
+    output.end();
+    errors.end();
+    await made.drained;
+    expect(watching.seen.output.length).toBe(1_000_000);
+    expect(broken.writableLength).toBeLessThan(100_000);
+  });
+
+  test('give viewers what a stuck container’s output has held back, when that is given up', async () => {
+    const stuck = new Writable({ highWaterMark: 1, write: () => undefined });
+    const { made, output, errors } = streams({ output: stuck });
+    const watching = viewer();
+    made.attach(watching.made, true);
+    output.write('one ');
+    await turn();
+    output.end('two');
+    errors.end();
+    await turn();
+    expect(watching.seen.output).toBe('one ');
+    made.giveUpContainer();
+    await made.drained;
+    expect(watching.seen.output).toBe('one two');
+  });
+
+  test('take the input from an owner that is sent away, for the next one', async () => {
+    const { made, output } = streams();
+    const slow = viewer(true);
+    const owner = made.attach(slow.made, false);
+    expect(owner?.owner).toBe(true);
+    for (let n = 0; n < 64; n += 1) {
+      output.write(Buffer.alloc(64 << 10, 'x'));
+      await turn();
+    }
+    expect([slow.seen.lagged, owner?.owner]).toEqual([1, false]);
+    expect(made.attach(viewer().made, false)?.owner).toBe(true);
   });
 
   test('take at most sixteen viewers', () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { DetachKeys } from '../../supervisor/access/main-attachment.ts';
+import { DetachKeys } from '../../supervisor/access/detach-keys.ts';
 
 const typed = (...pieces: readonly string[]) => {
   const keys = new DetachKeys();

@@ -1,0 +1,101 @@
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
+import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { GATEWAY, startIn } from './gateway-side.ts';
+import { missing } from './requirements.ts';
+
+const POLICY = `version: 1
+filesystem_policy:
+  include_workdir: true
+  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
+  read_write: [/tmp, /dev/null]
+`;
+
+const why = missing('runc', 'ssh');
+describe.skipIf(why !== undefined)('who is attached when the main process ends', () => {
+  let world: World | undefined;
+  let sandbox: RunningSandbox | undefined;
+  afterEach(async () => {
+    await sandbox?.stop();
+    await world?.stop();
+    sandbox = world = undefined;
+  }, 120_000);
+
+  const attachTo = async (script: string) => {
+    await ensureBuilt();
+    const made = await startWorld();
+    world = made;
+    await made.control('POST', '/policy', POLICY);
+    const started = await startSandbox({
+      gateway: made.gatewayUrl,
+      network: await made.network(),
+      command: ['/bin/sh', '-c', script],
+      stdin: 'pipe',
+    });
+    sandbox = started;
+    await vi.waitFor(() => expect(made.gatewayOutput()).toContain('established'), {
+      timeout: 60_000,
+      interval: 100,
+    });
+    const place = { gateway: GATEWAY, sandbox: started.sandboxId };
+    const viewer = startIn(made, ['ssh', ...sshOptions(place), '-T', '-s', 'sandbox', 'openshell-main']);
+    await viewer.shows('begins');
+    return { viewer, sandbox: started };
+  };
+
+  test('gets its status though a process of the background holds the output open', async () => {
+    const { viewer, sandbox } = await attachTo('echo begins; read line; sleep 1000 & echo ends; exit 3');
+    viewer.child.stdin.write('go\n');
+    expect(await viewer.closed).toBe(3);
+    expect(viewer.seen.stdout).toBe('begins\nends\n');
+    expect((await sandbox.ended).code).toBe(3);
+  }, 120_000);
+
+  test('gets its status though nobody reads the container’s output, and that is full', async () => {
+    const { viewer, sandbox } = await attachTo('echo begins; read line; yes & sleep 1; exit 5');
+    try {
+      sandbox.child.stdout?.pause();
+      viewer.child.stdin.write('go\n');
+      expect(await viewer.closed).toBe(5);
+    } finally {
+      sandbox.child.stdout?.resume();
+    }
+    expect((await sandbox.ended).code).toBe(5);
+  }, 120_000);
+
+  test('gets the rest when it reads late', async () => {
+    const { viewer, sandbox } = await attachTo(
+      'echo begins; read line; yes | head -c 900000; echo ends; exit 6',
+    );
+    viewer.child.stdin.write('go\n');
+    await viewer.shows('y');
+    viewer.child.kill('SIGSTOP');
+    await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('ends'), {
+      timeout: 20_000,
+      interval: 50,
+    });
+    viewer.child.kill('SIGCONT');
+    expect(await viewer.closed).toBe(6);
+    expect(viewer.seen.stdout.length).toBe('begins\nends\n'.length + 900_000);
+    expect((await sandbox.ended).code).toBe(6);
+  }, 120_000);
+
+  test('keeps the container no longer than three seconds when it reads nothing any more', async () => {
+    const { viewer, sandbox } = await attachTo(
+      'echo begins; read line; yes | head -c 900000; echo ends; exit 6',
+    );
+    viewer.child.stdin.write('go\n');
+    await viewer.shows('y');
+    viewer.child.kill('SIGSTOP');
+    await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('ends'), {
+      timeout: 20_000,
+      interval: 50,
+    });
+    const since = performance.now();
+    expect((await sandbox.ended).code).toBe(6);
+    expect(performance.now() - since).toBeLessThan(8_000);
+    viewer.child.kill('SIGKILL');
+  }, 120_000);
+});
