@@ -144,6 +144,68 @@ describe('a relay', () => {
     expect((await got).bytes.toString()).toBe('heard a question');
   });
 
+  test('is whole for a user who reads late, after both directions have ended', async () => {
+    const sent = randomBytes(60_000);
+    const port = await listening((socket) => socket.on('end', () => socket.end(sent)).resume());
+    const { events } = await linked();
+    const stream = await gateway.openRelay('sb-1', tcp(port));
+    stream.end();
+    await until(() => events.some(({ kind }) => kind === 'closed'));
+    // A later relay of the same connection has been heard: so has all that the first one's sandbox had to say.
+    const later = await gateway.openRelay('sb-1', tcp(port));
+    later.end();
+    await collect(later);
+    const { bytes, error } = await collect(stream);
+    expect(error).toBeUndefined();
+    expect(bytes.equals(sent)).toBe(true);
+  });
+
+  test('takes all of an upload to a target that has ended first and reads slowly', async () => {
+    const received = new Map<number, number>();
+    const slow = (port: number): Duplex => {
+      const target = new Duplex({
+        read: () => undefined,
+        write(chunk: Buffer, _encoding, done) {
+          received.set(port, (received.get(port) ?? 0) + chunk.length);
+          setTimeout(done, 5);
+        },
+        highWaterMark: 16 << 10,
+      });
+      target.push(null);
+      return target;
+    };
+    const { events } = await linked({
+      connect: async (target) =>
+        target.kind === 'tcp' ? ok(slow(target.port)) : err('there is no SSH here'),
+    });
+    // How much waits at the gateway when the user has sent the last of it depends on the size: between nothing and 64 KiB.
+    const sizes = Array.from({ length: 8 }, (_, n) => (1 << 20) + n * 16_384 + 5_000);
+    const upload = async (size: number, n: number): Promise<void> => {
+      const stream = await client.forward('sb-1', tcp(n + 1));
+      const got = collect(stream);
+      stream.end(Buffer.alloc(size));
+      expect(await got).toEqual({ bytes: Buffer.alloc(0), error: undefined });
+    };
+    await Promise.all(sizes.map(upload));
+    const closed = () => events.filter((event) => event.kind === 'closed');
+    await until(() => closed().length === sizes.length);
+    expect(closed().map(({ reason }) => reason)).toEqual(sizes.map(() => undefined));
+    await until(() => sizes.every((size, n) => received.get(n + 1) === size));
+  }, 30_000);
+
+  test('that a user has left while its target was being connected is given up', async () => {
+    let late: ((result: Result<Duplex, string>) => void) | undefined;
+    const { events } = await linked({ connect: () => new Promise((resolve) => (late = resolve)) });
+    const stream = await client.forward('sb-1', tcp(5));
+    await until(() => late !== undefined);
+    stream.destroy();
+    // What comes after it on the same connection has been answered.
+    const other = await client.forward('sb-1', tcp(5), 'no token');
+    await collect(other);
+    late?.(ok(new PassThrough()));
+    await until(() => events.some(({ kind }) => kind === 'closed'));
+  });
+
   test('ends when the target breaks off, and when the user does', async () => {
     let inside: Socket | undefined;
     const port = await listening((socket) => {
@@ -163,6 +225,8 @@ describe('a relay', () => {
     second.destroy();
     await closed;
     await until(() => events.filter(({ kind }) => kind === 'closed').length === 2);
+    // CANCEL: nothing has failed at the gateway.
+    expect(events.at(-1)).toMatchObject({ reason: 'the stream was reset with HTTP/2 code 8' });
   });
 
   test('that nobody reads holds up nobody else, and little of it is in memory', async () => {
