@@ -77,7 +77,7 @@ export class GatewayClient {
     );
   }
 
-  exec(request: ExecSandboxRequest): AsyncIterable<ExecSandboxEvent> {
+  exec(request: ExecSandboxRequest): AsyncIterable<ExecSandboxEvent> & { cancel(): void } {
     const { path, requestSerialize, responseDeserialize } = this.#method('execSandbox');
     return this.#client.makeServerStreamRequest<ExecSandboxRequest, ExecSandboxEvent>(
       path,
