@@ -10,6 +10,7 @@ import { err, ok, type Result } from '../../supervisor/result.ts';
 import { GatewayClient } from '../dev-gateway/client/gateway-client.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
 import { linkTo, until } from './link-fixture.ts';
+import { SIZES, SlowTarget } from './slow-target.ts';
 
 let gateway: DevGateway;
 let client: GatewayClient;
@@ -97,6 +98,24 @@ describe('a user who names no sandbox', () => {
     );
     await expect(client.logs({ sandboxId: '' })).rejects.toThrow('2 sandboxes are connected');
   });
+
+  test('is told of those that have gone, whose logs are still there', async () => {
+    const { link } = await linked();
+    await link.stop(100);
+    await until(() => gateway.sessions().every(({ endedAtMs }) => endedAtMs !== undefined));
+    await expect(client.forward('', tcp(1))).rejects.toThrow(
+      'no sandbox is connected; earlier ones, by --sandbox: sb-1',
+    );
+    await expect(client.logs({ sandboxId: 'sb-1' })).resolves.toMatchObject({ logs: [] });
+  });
+});
+
+test('a user who names a sandbox wrongly is told at once, while another one is connected', async () => {
+  await linked();
+  await expect(client.forward('sb-7', tcp(1))).rejects.toThrow(
+    'no sandbox is called "sb-7"; connected: sb-1',
+  );
+  await expect(client.logs({ sandboxId: 'sb-7' })).rejects.toThrow('no sandbox is called "sb-7"');
 });
 
 describe('a relay', () => {
@@ -161,36 +180,24 @@ describe('a relay', () => {
   });
 
   test('takes all of an upload to a target that has ended first and reads slowly', async () => {
-    const received = new Map<number, number>();
-    const slow = (port: number): Duplex => {
-      const target = new Duplex({
-        read: () => undefined,
-        write(chunk: Buffer, _encoding, done) {
-          received.set(port, (received.get(port) ?? 0) + chunk.length);
-          setTimeout(done, 5);
-        },
-        highWaterMark: 16 << 10,
-      });
-      target.push(null);
-      return target;
-    };
+    const targets = SIZES.map(() => new SlowTarget());
     const { events } = await linked({
-      connect: async (target) =>
-        target.kind === 'tcp' ? ok(slow(target.port)) : err('there is no SSH here'),
+      connect: async (asked) => {
+        const target = asked.kind === 'tcp' ? targets[asked.port - 1] : undefined;
+        return target === undefined ? err('there is nothing here') : ok(target);
+      },
     });
-    // How much waits at the gateway when the user has sent the last of it depends on the size: between nothing and 64 KiB.
-    const sizes = Array.from({ length: 8 }, (_, n) => (1 << 20) + n * 16_384 + 5_000);
     const upload = async (size: number, n: number): Promise<void> => {
       const stream = await client.forward('sb-1', tcp(n + 1));
       const got = collect(stream);
       stream.end(Buffer.alloc(size));
       expect(await got).toEqual({ bytes: Buffer.alloc(0), error: undefined });
     };
-    await Promise.all(sizes.map(upload));
+    await Promise.all(SIZES.map(upload));
     const closed = () => events.filter((event) => event.kind === 'closed');
-    await until(() => closed().length === sizes.length);
-    expect(closed().map(({ reason }) => reason)).toEqual(sizes.map(() => undefined));
-    await until(() => sizes.every((size, n) => received.get(n + 1) === size));
+    await until(() => closed().length === SIZES.length);
+    expect(closed().map(({ reason }) => reason)).toEqual(SIZES.map(() => undefined));
+    await until(() => targets.every(({ received }, n) => received === SIZES[n]));
   }, 30_000);
 
   test('that a user has left while its target was being connected is given up', async () => {
