@@ -1,14 +1,11 @@
 /** Commands of users, from the real client through the real development gateway and link to the real SSH server. */
-import type { Duplex } from 'node:stream';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { AccessServerOptions } from '../../supervisor/access/access-server.ts';
-import type { RelayEvent } from '../../supervisor/gateway/relay/relays.ts';
-import { err, ok, type Result } from '../../supervisor/result.ts';
-import { accessFixture, plug } from '../access/access-fixture.ts';
+import { err } from '../../supervisor/result.ts';
 import { batched } from '../access/batched.ts';
 import { GatewayClient } from '../dev-gateway/client/gateway-client.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
-import { linkTo, until } from './link-fixture.ts';
+import { until } from './link-fixture.ts';
+import { type SandboxOptions, sandboxAt } from './sandbox-fixture.ts';
 
 let gateway: DevGateway;
 let client: GatewayClient;
@@ -23,24 +20,10 @@ afterEach(async () => {
   await gateway.stop();
 });
 
-type Way = (stream: Duplex, loggedIn: () => boolean) => Duplex | Promise<Duplex>;
-
-/** A sandbox whose sessions are plain processes; what its relays carry goes `through` something. */
-async function sandbox(overrides: Partial<AccessServerOptions> = {}, through: Way = (stream) => stream) {
-  const { server, asked, events: ofAccess } = accessFixture(overrides);
-  const events: RelayEvent[] = [];
-  const { token } = gateway.mintToken('sb-1');
-  const connect = async (): Promise<Result<Duplex, string>> =>
-    ok(await through(plug(server), () => ofAccess.length > 0));
-  const started = linkTo(gateway.port, () => token, {
-    relays: { connect, max: 64, observe: (event) => events.push(event) },
-  });
-  undo.push(() => server.stop());
-  expect((await started.link.prepare()).ok).toBe(true);
-  started.link.startSession();
-  undo.push(() => started.link.stop(100));
-  await started.established();
-  return { asked, events };
+async function sandbox(options: SandboxOptions = {}) {
+  const { stop, ...started } = await sandboxAt(gateway, options);
+  undo.push(stop);
+  return started;
 }
 
 const request = (script: string, timeoutSeconds = 0) => ({
@@ -66,7 +49,7 @@ async function told(events: ReturnType<GatewayClient['exec']>) {
 }
 
 test('what a command prints and its status are told, although they come in one piece with the answer', async () => {
-  await sandbox({}, batched);
+  await sandbox({ through: batched });
   const [ran, interactive] = [
     client.exec(request('echo out; echo wrong >&2; exit 7')),
     client.execInteractive(),
@@ -80,7 +63,7 @@ test('what a command prints and its status are told, although they come in one p
 
 test('a refusal is told with its status, although that comes in one piece with the answer', async () => {
   const message = '64 sessions run in this sandbox already';
-  await sandbox({ open: async () => err({ code: 75, message }) }, batched);
+  await sandbox({ access: { open: async () => err({ code: 75, message }) }, through: batched });
   expect(await told(client.exec(request('true')))).toEqual({
     stdout: '',
     stderr: `openshell-sandbox: ${message}\n`,
@@ -90,9 +73,11 @@ test('a refusal is told with its status, although that comes in one piece with t
 
 test('nothing is run for who has gone while the relay was being opened', async () => {
   const gates: (() => void)[] = [];
-  const { asked, events } = await sandbox({}, async (stream) => {
-    await new Promise<void>((resolve) => gates.push(resolve));
-    return stream;
+  const { asked, events } = await sandbox({
+    through: async (stream) => {
+      await new Promise<void>((resolve) => gates.push(resolve));
+      return stream;
+    },
   });
   const interactive = client.execInteractive();
   interactive.on('error', () => undefined);
