@@ -167,6 +167,25 @@ test('a sandbox that goes ends a command with the reason', async () => {
   });
 });
 
+test('a gateway that goes ends what follows its logs, and that says so', async () => {
+  await sandbox();
+  const child = at('logs', '--follow');
+  const [said] = [ended(child), await new Promise((resolve) => child.stdout.once('data', resolve))];
+  await gateway.refuse();
+  expect(await said).toMatchObject({
+    code: 69,
+    stderr: 'dev-gateway: the gateway has given the call up; was it stopped?\n',
+  });
+});
+
+test('logs that are followed end with 130 when a person interrupts them', async () => {
+  await sandbox();
+  const child = at('logs', '--follow');
+  const [said] = [ended(child), await new Promise((resolve) => child.stdout.once('data', resolve))];
+  child.kill('SIGINT');
+  expect(await said).toMatchObject({ code: 130, stderr: '' });
+});
+
 test('OpenSSH’s proxy that is told to go ends its relay in both directions', async () => {
   const { events } = await sandbox();
   const child = at('ssh-proxy');

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { AccessServerOptions } from '../../supervisor/access/access-server.ts';
+import { createMemoryBuffer } from '../../supervisor/buffer/memory-buffer.ts';
 import type { RelayEvent } from '../../supervisor/gateway/relay/relays.ts';
 import { ok, type Result } from '../../supervisor/result.ts';
 import { accessFixture, plug } from '../access/access-fixture.ts';
@@ -14,7 +15,7 @@ export interface SandboxOptions {
 
 /**
  * The sandbox `sb-1` at a gateway: the real link and SSH server in this process, whose sessions are plain processes of this
- * machine. `stop` ends it.
+ * machine. It has logged `begins`. `stop` ends it.
  */
 export async function sandboxAt(gateway: DevGateway, { access, through }: SandboxOptions = {}) {
   const { server, asked, events: ofAccess } = accessFixture(access);
@@ -24,10 +25,14 @@ export async function sandboxAt(gateway: DevGateway, { access, through }: Sandbo
     return ok((await through?.(stream, () => ofAccess.length > 0)) ?? stream);
   };
   const { token } = gateway.mintToken('sb-1');
+  const buffer = createMemoryBuffer({ boot: 'boot-1' });
+  buffer.append('logs', { kind: 'log', at: 1, level: 'INFO', target: 'test', message: 'begins', fields: {} });
   const { link, established } = linkTo(gateway.port, () => token, {
+    buffer,
     relays: { connect, max: 64, observe: (event) => events.push(event) },
   });
   await link.prepare();
+  link.startSync();
   link.startSession();
   await established();
   const stop = async (): Promise<void> => {

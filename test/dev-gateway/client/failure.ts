@@ -15,5 +15,8 @@ export function faultOf(error: unknown, gateway: string): Fault {
       'gateway',
       `no gateway answers at ${gateway}: start one with "npm run gateway -- serve", or name another with --gateway`,
     );
+  // Where a person cancels, nobody asks for the reason.
+  if (code === STATUS.CANCELLED)
+    return new Fault('gateway', 'the gateway has given the call up; was it stopped?');
   return new Fault(code === STATUS.INVALID_ARGUMENT ? 'usage' : 'gateway', details || error.message);
 }

@@ -1,5 +1,4 @@
 import type { Writable } from 'node:stream';
-import { type ServiceError, status } from '@grpc/grpc-js';
 import type { SandboxLogLine, SandboxStreamEvent } from '../../../proto/generated/openshell/v1/openshell.ts';
 import { Fault } from '../../../supervisor/fault.ts';
 import { GatewayClient } from './gateway-client.ts';
@@ -46,7 +45,11 @@ export async function showLogs(flags: LogsFlags, output: Writable, now: number):
     logSources: [...flags.source],
     logMinLevel: flags.level,
   });
-  const stop = (): void => call.cancel();
+  let stopped = false;
+  const stop = (): void => {
+    stopped = true;
+    call.cancel();
+  };
   process.once('SIGINT', stop);
   try {
     for await (const { payload } of call as AsyncIterable<SandboxStreamEvent>) {
@@ -57,7 +60,8 @@ export async function showLogs(flags: LogsFlags, output: Writable, now: number):
     }
     return 0;
   } catch (error) {
-    if ((error as ServiceError).code === status.CANCELLED) return 130;
+    // A gateway that is stopped cancels its calls as well.
+    if (stopped) return 130;
     throw error;
   } finally {
     process.off('SIGINT', stop);
