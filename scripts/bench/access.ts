@@ -1,7 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { sshOptions } from '../../test/dev-gateway/client/commands.ts';
+import { sshOptions } from '../../test/dev-gateway/client/openssh.ts';
 import { namespacePath } from '../lib/network.ts';
 import { NODE } from '../lib/paths.ts';
 import { ensureRootfs } from '../lib/rootfs.ts';

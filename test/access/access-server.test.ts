@@ -10,6 +10,7 @@ import { makeHostKey } from '../../supervisor/access/host-key.ts';
 import { ok } from '../../supervisor/result.ts';
 import { VirtualClock } from '../gateway/virtual-clock.ts';
 import { accessFixture, exec, finished, login, plug, run } from './access-fixture.ts';
+import { batched } from './batched.ts';
 
 test('a command has its exit code, its two outputs, and its input with an end', async () => {
   const { server, events } = accessFixture();
@@ -137,12 +138,18 @@ test('terminals, sizes and signals reach the process, and clients set only harml
   expect(asked.signals).toEqual(['SIGTERM']);
 });
 
-test('a refused process says why, and its code is the exit status', async () => {
-  const message = '64 sessions run in this sandbox already';
-  const { server } = accessFixture({ open: async () => ({ ok: false, error: { code: 75, message } }) });
-  const ran = await run(await login(server), 'true');
-  expect([ran.code, ran.stderr]).toEqual([75, `openshell-sandbox: ${message}\n`]);
-});
+test.each(['as it comes', 'in one piece'])(
+  'a refused process says why, and its code is the exit status, read %s',
+  async (how) => {
+    const message = '64 sessions run in this sandbox already';
+    const { server, events } = accessFixture({
+      open: async () => ({ ok: false, error: { code: 75, message } }),
+    });
+    const sock = batched(plug(server), () => how === 'in one piece' && events.length > 0);
+    const ran = await run(await login(server, {}, sock), 'true');
+    expect([ran.code, ran.stderr]).toEqual([75, `openshell-sandbox: ${message}\n`]);
+  },
+);
 
 test('a process ends with its channel, and all of them with the connection', async () => {
   const { server, asked } = accessFixture();

@@ -1,5 +1,5 @@
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
-import { Duplex } from 'node:stream';
+import { addAbortSignal, Duplex } from 'node:stream';
 import type { Server } from '@grpc/grpc-js';
 import { DataFrameReader } from '../../supervisor/rpc/data-frames.ts';
 import { writeData } from '../../supervisor/rpc/stream.ts';
@@ -41,6 +41,9 @@ export class DataCall extends Duplex {
   readonly first: Promise<Buffer | undefined>;
   readonly #stream: ServerHttp2Stream;
   readonly #reader: DataFrameReader;
+  readonly #reset = new AbortController();
+  /** The other side has said its last; what came before may still wait to be read. */
+  #ended = false;
   #status = { code: 0, details: '' };
   #named: ((message: Buffer | undefined) => void) | undefined;
 
@@ -63,14 +66,21 @@ export class DataCall extends Duplex {
       stream.sendTrailers({ 'grpc-status': String(code), 'grpc-message': encodeURI(details) });
     });
     stream.on('data', (chunk: Buffer) => this.#take(chunk));
+    // To destroy the stream with an error of any other kind would reset it with INTERNAL_ERROR.
+    addAbortSignal(this.#reset.signal, stream);
+    const broken = (): boolean => stream.aborted || (stream.rstCode ?? 0) !== 0;
     stream.on('end', () => {
       // A reset ends the stream's reading too.
-      if (!stream.aborted && (stream.rstCode ?? 0) === 0) this.push(null);
+      if (broken()) return;
+      this.#ended = true;
+      this.push(null);
     });
     stream.on('error', () => undefined);
     stream.on('close', () => {
       this.#name(undefined);
-      if (!this.readableEnded || !this.writableFinished) this.destroy(new Error('the other side broke off'));
+      // Where both sides have said their last, what came is still there for a slow reader.
+      if (broken() || !this.#ended || !this.writableFinished)
+        this.destroy(new Error('the other side broke off'));
     });
     this.on('error', () => undefined);
   }
@@ -101,8 +111,7 @@ export class DataCall extends Duplex {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     // Where both directions have ended it ends by itself, with its status. To close it would end ours as if it were whole.
-    if (error !== null || !this.writableFinished || !this.readableEnded)
-      this.#stream.destroy(error ?? new Error('given up'));
+    if (error !== null || !this.writableFinished || !this.#ended) this.#reset.abort();
     done(error);
   }
 

@@ -15,13 +15,20 @@ export interface ExecServiceOptions {
   readonly openRelay: (sandboxId: string, target: RelayOpen['target']) => Promise<Duplex>;
 }
 
-type Answer = {
+/** A user's call, of either kind. */
+type UserCall = {
+  readonly metadata: Metadata;
+  readonly cancelled: boolean;
+  readonly writableEnded: boolean;
   write(event: ExecSandboxEvent): boolean;
-  once(event: 'drain', listener: () => void): unknown;
+  end(): void;
+  once(event: 'drain' | 'cancelled', listener: () => void): unknown;
 };
 
 const TIMED_OUT = 124;
 const GOODBYE_MS = 2_000;
+/** What a timer of Node's holds; a longer one would be over at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 const SSH: RelayOpen['target'] = { $case: 'ssh', value: {} };
 
 /** ExecSandbox and ExecSandboxInteractive, as SSH clients of the sandbox's own server. */
@@ -49,11 +56,9 @@ export class ExecService {
 
   async #unary(call: ServerWritableStream<ExecSandboxRequest, ExecSandboxEvent>): Promise<void> {
     const { request } = call;
-    const exec = await this.#start(call.metadata, request, { cols: 0, rows: 0 });
-    call.on('cancelled', () => exec.end());
+    const exec = await this.#start(call, request, { cols: 0, rows: 0 });
     exec.channel.end(request.stdin);
-    await exec.finish(call);
-    call.end();
+    await exec.finish();
   }
 
   async #interactive(
@@ -61,9 +66,7 @@ export class ExecService {
     request: ExecSandboxRequest,
   ): Promise<void> {
     const window = { cols: request.cols || 80, rows: request.rows || 24 };
-    const exec = await this.#start(call.metadata, request, window);
-    const { channel } = exec;
-    call.on('cancelled', () => exec.end());
+    const { channel, finish } = await this.#start(call, request, window);
     if (request.stdin.length > 0) channel.write(request.stdin);
     call.on('data', ({ payload }: ExecSandboxInput) => {
       if (payload?.$case === 'resize') channel.setWindow(payload.value.rows, payload.value.cols, 0, 0);
@@ -75,12 +78,11 @@ export class ExecService {
     });
     call.on('end', () => channel.end());
     call.resume();
-    await exec.finish(call);
-    call.end();
+    await finish();
   }
 
-  async #start(metadata: Metadata, request: ExecSandboxRequest, window: { cols: number; rows: number }) {
-    this.#options.authorize(metadata);
+  async #start(call: UserCall, request: ExecSandboxRequest, window: { cols: number; rows: number }) {
+    this.#options.authorize(call.metadata);
     let command: string;
     try {
       command = commandOf(request);
@@ -95,28 +97,45 @@ export class ExecService {
     });
     const end = (): void => {
       client.end();
+      if (relay.destroyed) return;
       // The sandbox says its last then; one that does not is cut off.
       const late = setTimeout(() => relay.destroy(), GOODBYE_MS);
       relay.once('close', () => clearTimeout(late));
     };
     client.on('error', () => relay.destroy());
+    // Who has gone while the relay was being opened is told of no more: nothing is to run for nobody.
+    if (call.cancelled) {
+      relay.destroy();
+      throw unavailable('the caller has gone');
+    }
+    call.once('cancelled', end);
     try {
       const pty = request.tty ? { ...window, term: 'xterm-256color' } : false;
-      const channel = await new Promise<ClientChannel>((resolve, reject) => {
+      const { channel, ended } = await new Promise<Running>((resolve, reject) => {
         client.once('error', reject);
         client.once('close', () => reject(unavailable('the sandbox closed the connection')));
-        client.once('ready', () =>
-          client.exec(command, { pty }, (error, opened) =>
-            error === undefined ? resolve(opened) : reject(error),
-          ),
-        );
+        client.once('ready', () => {
+          if (call.cancelled) return reject(unavailable('the caller has gone'));
+          client.exec(command, { pty }, (error, opened) => {
+            // Listened to at once: a short command's output and status may come together with the answer to this.
+            if (error === undefined) resolve({ channel: opened, ended: follow(opened, call) });
+            else reject(error);
+          });
+        });
         client.connect({ sock: relay, username: 'sandbox', authHandler: ['none'] });
       });
-      return {
-        channel,
-        end,
-        finish: (answer: Answer) => finish(channel, request, answer, () => lost).finally(end),
+      const finish = async (): Promise<void> => {
+        const exitCode = await withinSeconds(request.timeoutSeconds, ended);
+        if (exitCode === undefined)
+          throw unavailable(
+            lost
+              ? 'the connection to the sandbox was lost, and what ran was hung up'
+              : 'the command ended without an exit status',
+          );
+        call.write({ payload: { $case: 'exit', value: { exitCode } } });
+        call.end();
       };
+      return { channel, finish: () => finish().finally(end) };
     } catch (error) {
       end();
       throw error;
@@ -124,47 +143,44 @@ export class ExecService {
   }
 }
 
-/** Passes what a channel prints on until it has closed, and then its exit status; 124 when the time is over. */
-async function finish(
-  channel: ClientChannel,
-  request: ExecSandboxRequest,
-  answer: Answer,
-  lost: () => boolean,
-): Promise<void> {
-  let exitCode: number | undefined;
-  const pass = (source: Readable, $case: 'stdout' | 'stderr'): void => {
+interface Running {
+  readonly channel: ClientChannel;
+  /** Settles when all that it printed has been passed on, with its exit status. */
+  readonly ended: Promise<number | undefined>;
+}
+
+/** Passes what a channel prints on to a call, as fast as that takes it, and resolves with the exit status that it closes with. */
+async function follow(channel: ClientChannel, call: UserCall): Promise<number | undefined> {
+  const pass = (source: Readable, $case: 'stdout' | 'stderr'): Promise<unknown> => {
     source.on('data', (data: Buffer) => {
-      if (answer.write({ payload: { $case, value: { data } } })) return;
+      // After a timeout it may still print.
+      if (call.writableEnded) return;
+      if (call.write({ payload: { $case, value: { data } } })) return;
       source.pause();
-      answer.once('drain', () => source.resume());
+      call.once('drain', () => source.resume());
     });
+    return new Promise((resolve) => void source.once('end', resolve));
   };
-  pass(channel, 'stdout');
-  pass(channel.stderr, 'stderr');
   channel.on('error', () => undefined);
-  channel.on('exit', (code: number | null) => {
-    exitCode = code ?? exitCode;
+  const status = new Promise<number | undefined>((resolve) => {
+    channel.once('close', (code?: number | null) => resolve(code ?? undefined));
   });
-  // It closes when all that it printed has been read, and the status comes before.
-  const closed = new Promise<void>((resolve) => void channel.once('close', () => resolve()));
-  const { timeoutSeconds } = request;
+  // It closes when its standard output has been read; the other one may take longer.
+  await Promise.all([pass(channel, 'stdout'), pass(channel.stderr, 'stderr')]);
+  return status;
+}
+
+/** What `ended` resolves with, or 124 when that takes longer than so many seconds; 0 are for ever. */
+async function withinSeconds(
+  seconds: number,
+  ended: Promise<number | undefined>,
+): Promise<number | undefined> {
+  if (seconds === 0) return ended;
   let timer: NodeJS.Timeout | undefined;
-  const late =
-    timeoutSeconds === 0
-      ? new Promise<never>(() => undefined)
-      : new Promise<'late'>((resolve) => {
-          timer = setTimeout(() => resolve('late'), timeoutSeconds * 1000);
-        });
-  const how = await Promise.race([closed, late]);
-  clearTimeout(timer);
-  if (how === 'late') exitCode = TIMED_OUT;
-  if (exitCode === undefined)
-    throw unavailable(
-      lost()
-        ? 'the connection to the sandbox was lost, and what ran was hung up'
-        : 'the command ended without an exit status',
-    );
-  answer.write({ payload: { $case: 'exit', value: { exitCode } } });
+  const late = new Promise<number>((resolve) => {
+    timer = setTimeout(() => resolve(TIMED_OUT), Math.min(seconds * 1000, MAX_TIMER_MS));
+  });
+  return Promise.race([ended, late]).finally(() => clearTimeout(timer));
 }
 
 const invalid = (message: string): Error =>

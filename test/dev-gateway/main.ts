@@ -1,7 +1,12 @@
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import yargs, { type Argv } from 'yargs';
 import { hideBin } from 'yargs/helpers';
+import { EXIT_CODE, Fault } from '../../supervisor/fault.ts';
 import { userCommands } from './client/commands.ts';
+import { askControl, controlUrl } from './client/control.ts';
+import { wholeNumber } from './client/place.ts';
+import { endWhenUnread } from './client/unread.ts';
 import { startDevGateway } from './server.ts';
 
 interface ServeFlags {
@@ -25,6 +30,7 @@ function say(line: string): void {
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
+  endWhenUnread();
   const gateway = await startDevGateway({
     host: flags.host,
     port: flags.port,
@@ -35,12 +41,14 @@ async function serve(flags: ServeFlags): Promise<void> {
     missing: flags.missing,
     newer: flags.newer,
     onEvent: say,
+  }).catch((error: unknown) => {
+    throw listenFault(String(error), flags);
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void gateway.stop());
   try {
     if (flags.policy !== undefined) {
-      const set = gateway.setPolicy(readFileSync(flags.policy, 'utf8'));
-      if (!set.ok) throw new Error(`${flags.policy}: ${set.error}`);
+      const set = gateway.setPolicy(textOf(flags.policy));
+      if (!set.ok) throw new Fault('policy', `${flags.policy}: ${set.error}`);
     }
     if (flags.tokenFile !== undefined) {
       writeFileSync(flags.tokenFile, `${gateway.mintToken(flags.sandboxId).token}\n`, { mode: 0o600 });
@@ -56,31 +64,67 @@ async function serve(flags: ServeFlags): Promise<void> {
   );
 }
 
-async function ask(control: string, method: 'GET' | 'POST', path: string, body?: string): Promise<void> {
-  const response = await fetch(new URL(path, control), { method, ...(body === undefined ? {} : { body }) });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text.trim()}`);
-  process.stdout.write(`${JSON.stringify(JSON.parse(text), null, 2)}\n`);
+/** Which flag to change where the gateway cannot listen. */
+function listenFault(message: string, flags: ServeFlags): Fault {
+  const [, code, port = ''] = /listen (E\w+): .*:(\d+)/.exec(message) ?? [];
+  const flag = Number(port) === flags.port ? '--port' : '--control-port';
+  if (code === 'EADDRINUSE')
+    return new Fault('listen', `port ${port} is taken: choose another with ${flag}, or 0 for any free one`);
+  return new Fault('listen', `it cannot listen where --host, --port and their like say: ${message}`);
 }
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Fault('usage', error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** More of a message would be somebody's whole document. */
+const MAX_MESSAGE = 500;
+
+/** Says in a line why this process ends, and ends it. */
+function end(error: unknown): never {
+  const message = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ').trim();
+  process.stderr.write(`dev-gateway: ${message.slice(0, MAX_MESSAGE)}\n`);
+  process.exit(error instanceof Fault ? error.exitCode : EXIT_CODE.internal);
+}
+
+/** What is wrong with the words of the command line. */
+function misuse(message: string): Fault {
+  const exec = hideBin(process.argv)[0] === 'exec' && message.startsWith('Unknown argument');
+  return new Fault('usage', `${message} (${exec ? 'the command goes behind --' : '--help tells more'})`);
+}
+
+const ask = async (control: string, method: 'GET' | 'POST', path: string, body?: string): Promise<void> => {
+  endWhenUnread();
+  process.stdout.write(`${JSON.stringify(await askControl(control, method, path, body), null, 2)}\n`);
+};
 
 const withControl = <T>(args: Argv<T>) =>
   args.option('control', {
     type: 'string',
     default: 'http://127.0.0.1:8081',
     describe: 'the control address',
+    coerce: controlUrl,
   });
 
-await userCommands(yargs(hideBin(process.argv)))
-  .scriptName('dev-gateway')
+const withPort = (name: string) => wholeNumber(name, 0, 65_535);
+
+// It would say twice what is wrong with an address.
+setLogVerbosity(logVerbosity.NONE);
+const parser = userCommands(yargs(hideBin(process.argv)))
+  .scriptName('npm run gateway --')
   .command(
     ['serve', '$0'],
     'run the gateway until SIGTERM',
     (args) =>
       args
         .option('host', { type: 'string', default: '127.0.0.1' })
-        .option('port', { type: 'number', default: 8080 })
+        .option('port', { type: 'number', default: 8080, coerce: withPort('--port') })
         .option('control-host', { type: 'string', default: '127.0.0.1' })
-        .option('control-port', { type: 'number', default: 8081 })
+        .option('control-port', { type: 'number', default: 8081, coerce: withPort('--control-port') })
         .option('policy', { type: 'string', describe: 'YAML file of the first policy' })
         .option('token-file', { type: 'string', describe: 'write a token for --sandbox-id here, mode 0600' })
         .option('sandbox-id', { type: 'string', default: 'dev' })
@@ -111,7 +155,7 @@ await userCommands(yargs(hideBin(process.argv)))
     'set-policy <file>',
     'make a YAML file the next policy version',
     (args) => withControl(args.positional('file', { type: 'string', demandOption: true })),
-    (args) => ask(args.control, 'POST', '/policy', readFileSync(args.file, 'utf8')),
+    (args) => ask(args.control, 'POST', '/policy', textOf(args.file)),
   )
   .command(
     'set <key> <value>',
@@ -133,14 +177,24 @@ await userCommands(yargs(hideBin(process.argv)))
   .command(
     'refuse [seconds]',
     'close the port and every connection, for a time or until accept',
-    (args) => withControl(args.positional('seconds', { type: 'number' })),
+    (args) =>
+      withControl(args.positional('seconds', { type: 'number', coerce: wholeNumber('seconds', 1, 3_600) })),
     (args) =>
       ask(args.control, 'POST', args.seconds === undefined ? '/refuse' : `/refuse?seconds=${args.seconds}`),
   )
+  .middleware((args) => {
+    const { '--': behind = [] } = args as { readonly '--'?: readonly unknown[] };
+    if (behind.length > 0 && args._[0] !== 'exec')
+      throw new Fault('usage', 'only the command of exec goes behind --');
+  })
   .demandCommand(0, 1)
   .strict()
   .fail((message, error) => {
-    process.stderr.write(`dev-gateway: ${error?.message ?? message}\n`);
-    process.exit(error === undefined ? 64 : 1);
-  })
-  .parseAsync();
+    throw error instanceof Fault ? error : message ? misuse(message) : error;
+  });
+
+try {
+  await parser.parseAsync();
+} catch (error) {
+  end(error);
+}

@@ -38,6 +38,8 @@ interface Pending {
 export interface Sessions {
   /** The sandboxes that have one. */
   connected(): readonly string[];
+  /** Those that have or have had one. */
+  known(): readonly string[];
   has(sandboxId: string): boolean;
   send(sandboxId: string, message: GatewayMessage): void;
 }
@@ -53,18 +55,28 @@ export class RelayBroker {
 
   /**
    * The sandbox that a user means: of one that is not named, the only one that is connected. Throws a RelayRefused that
-   * names them all when there are several.
+   * names what there is.
    */
   meant(named: string): string {
-    if (named !== '') return named;
     const connected = this.#sessions.connected();
+    const known = this.#sessions.known();
+    if (named !== '') {
+      // Where none is connected this gateway may have started a moment ago, and it may come yet.
+      if (connected.length === 0 || known.includes(named)) return named;
+      throw new RelayRefused(
+        'NOT_FOUND',
+        `no sandbox is called ${JSON.stringify(named)}; connected: ${listed(connected)}`,
+      );
+    }
     const [only] = connected;
-    if (only === undefined) throw new RelayRefused('UNAVAILABLE', 'no sandbox is connected');
+    if (only === undefined) {
+      const earlier = known.length === 0 ? '' : `; earlier ones, by --sandbox: ${listed(known)}`;
+      throw new RelayRefused('UNAVAILABLE', `no sandbox is connected${earlier}`);
+    }
     if (connected.length === 1) return only;
-    const names = connected.slice(0, MAX_NAMED).join(', ');
     throw new RelayRefused(
       'INVALID_ARGUMENT',
-      `${connected.length} sandboxes are connected; name one with --sandbox: ${names}`,
+      `${connected.length} sandboxes are connected; name one with --sandbox: ${listed(connected)}`,
     );
   }
 
@@ -125,12 +137,16 @@ export class RelayBroker {
   /** Waits until the sandbox has a session. */
   async #session(sandboxId: string): Promise<void> {
     for (let waited = 0, step = 100; !this.#sessions.has(sandboxId); step = Math.min(2_000, step * 2)) {
-      if (waited >= SESSION_MS) throw new RelayRefused('UNAVAILABLE', 'the sandbox has no session');
+      if (waited >= SESSION_MS)
+        throw new RelayRefused('UNAVAILABLE', `the sandbox ${sandboxId} is not connected`);
       await new Promise((resolve) => setTimeout(resolve, step));
       waited += step;
     }
   }
 }
+
+/** The latest of them. */
+const listed = (names: readonly string[]): string => names.slice(-MAX_NAMED).join(', ');
 
 function channelOf(message: Buffer | undefined): string | undefined {
   try {

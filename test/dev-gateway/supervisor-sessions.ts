@@ -59,6 +59,11 @@ export class SupervisorSessions {
     return [...new Set([...this.#live.values()].map(({ view }) => view.sandboxId))];
   }
 
+  /** Those that have or have had one, the latest at the end. */
+  known(): readonly string[] {
+    return [...this.#activeInstance.keys()];
+  }
+
   has(sandboxId: string): boolean {
     return this.#of(sandboxId) !== undefined;
   }
@@ -145,6 +150,7 @@ export class SupervisorSessions {
     );
     const { sandboxId, instanceId, enforcement } = hello;
     this.#live.set(id, { stream, beat, view: viewOf(id, hello) });
+    this.#activeInstance.delete(sandboxId); // so that the latest comes last
     this.#activeInstance.set(sandboxId, instanceId);
     const value = {
       sessionId: id,

@@ -138,16 +138,24 @@ export class UserService {
         code: status.UNAUTHENTICATED,
       });
     if (done === 'full')
-      throw Object.assign(new Error('too many connections by this token'), {
-        code: status.RESOURCE_EXHAUSTED,
-      });
+      throw Object.assign(
+        new Error('3 connections by this token, or 20 into the sandbox, are open already'),
+        {
+          code: status.RESOURCE_EXHAUSTED,
+        },
+      );
     try {
       const inside = await this.#options.relays.open(init.sandboxId, targetOf(init), init.serviceId);
       inside.once('error', () => user.refuse(status.UNAVAILABLE, 'the connection to the sandbox was lost'));
-      user.once('error', (error) => inside.destroy(error));
-      user.once('close', () => inside.destroy());
       inside.once('close', done);
       user.once('close', done);
+      // Gone while the relay was being opened: nobody else would end it.
+      if (user.destroyed) return void inside.destroy();
+      user.once('error', (error) => inside.destroy(error));
+      user.once('close', () => {
+        // What a user has sent to its end still goes where it was sent to, although both have said their last by now.
+        if (!inside.writableEnded) inside.destroy();
+      });
       user.pipe(inside);
       inside.pipe(user);
     } catch (error) {

@@ -22,7 +22,7 @@ test('a line says when, how grave, where from, what and with which fields', () =
     target: 'egress',
     message: 'denied',
     source: 'sandbox',
-    fields: { host: 'example.com' },
+    fields: { host: 'example.com', 'openshell.boot': 'b', 'openshell.sequence': '7' },
   };
   expect(lineOf(line)).toBe('2023-11-14T22:13:20.000Z WARN  egress denied host=example.com');
   const hostile = { ...line, message: 'a\u001b[2Jb\rc\u202ed', fields: { '\u0007': '\n' } };

@@ -10,6 +10,7 @@ import { err, ok, type Result } from '../../supervisor/result.ts';
 import { GatewayClient } from '../dev-gateway/client/gateway-client.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
 import { linkTo, until } from './link-fixture.ts';
+import { SIZES, SlowTarget } from './slow-target.ts';
 
 let gateway: DevGateway;
 let client: GatewayClient;
@@ -97,6 +98,24 @@ describe('a user who names no sandbox', () => {
     );
     await expect(client.logs({ sandboxId: '' })).rejects.toThrow('2 sandboxes are connected');
   });
+
+  test('is told of those that have gone, whose logs are still there', async () => {
+    const { link } = await linked();
+    await link.stop(100);
+    await until(() => gateway.sessions().every(({ endedAtMs }) => endedAtMs !== undefined));
+    await expect(client.forward('', tcp(1))).rejects.toThrow(
+      'no sandbox is connected; earlier ones, by --sandbox: sb-1',
+    );
+    await expect(client.logs({ sandboxId: 'sb-1' })).resolves.toMatchObject({ logs: [] });
+  });
+});
+
+test('a user who names a sandbox wrongly is told at once, while another one is connected', async () => {
+  await linked();
+  await expect(client.forward('sb-7', tcp(1))).rejects.toThrow(
+    'no sandbox is called "sb-7"; connected: sb-1',
+  );
+  await expect(client.logs({ sandboxId: 'sb-7' })).rejects.toThrow('no sandbox is called "sb-7"');
 });
 
 describe('a relay', () => {
@@ -144,6 +163,56 @@ describe('a relay', () => {
     expect((await got).bytes.toString()).toBe('heard a question');
   });
 
+  test('is whole for a user who reads late, after both directions have ended', async () => {
+    const sent = randomBytes(60_000);
+    const port = await listening((socket) => socket.on('end', () => socket.end(sent)).resume());
+    const { events } = await linked();
+    const stream = await gateway.openRelay('sb-1', tcp(port));
+    stream.end();
+    await until(() => events.some(({ kind }) => kind === 'closed'));
+    // A later relay of the same connection has been heard: so has all that the first one's sandbox had to say.
+    const later = await gateway.openRelay('sb-1', tcp(port));
+    later.end();
+    await collect(later);
+    const { bytes, error } = await collect(stream);
+    expect(error).toBeUndefined();
+    expect(bytes.equals(sent)).toBe(true);
+  });
+
+  test('takes all of an upload to a target that has ended first and reads slowly', async () => {
+    const targets = SIZES.map(() => new SlowTarget());
+    const { events } = await linked({
+      connect: async (asked) => {
+        const target = asked.kind === 'tcp' ? targets[asked.port - 1] : undefined;
+        return target === undefined ? err('there is nothing here') : ok(target);
+      },
+    });
+    const upload = async (size: number, n: number): Promise<void> => {
+      const stream = await client.forward('sb-1', tcp(n + 1));
+      const got = collect(stream);
+      stream.end(Buffer.alloc(size));
+      expect(await got).toEqual({ bytes: Buffer.alloc(0), error: undefined });
+    };
+    await Promise.all(SIZES.map(upload));
+    const closed = () => events.filter((event) => event.kind === 'closed');
+    await until(() => closed().length === SIZES.length);
+    expect(closed().map(({ reason }) => reason)).toEqual(SIZES.map(() => undefined));
+    await until(() => targets.every(({ received }, n) => received === SIZES[n]));
+  }, 30_000);
+
+  test('that a user has left while its target was being connected is given up', async () => {
+    let late: ((result: Result<Duplex, string>) => void) | undefined;
+    const { events } = await linked({ connect: () => new Promise((resolve) => (late = resolve)) });
+    const stream = await client.forward('sb-1', tcp(5));
+    await until(() => late !== undefined);
+    stream.destroy();
+    // What comes after it on the same connection has been answered.
+    const other = await client.forward('sb-1', tcp(5), 'no token');
+    await collect(other);
+    late?.(ok(new PassThrough()));
+    await until(() => events.some(({ kind }) => kind === 'closed'));
+  });
+
   test('ends when the target breaks off, and when the user does', async () => {
     let inside: Socket | undefined;
     const port = await listening((socket) => {
@@ -163,6 +232,8 @@ describe('a relay', () => {
     second.destroy();
     await closed;
     await until(() => events.filter(({ kind }) => kind === 'closed').length === 2);
+    // CANCEL: nothing has failed at the gateway.
+    expect(events.at(-1)).toMatchObject({ reason: 'the stream was reset with HTTP/2 code 8' });
   });
 
   test('that nobody reads holds up nobody else, and little of it is in memory', async () => {

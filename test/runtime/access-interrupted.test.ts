@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { type Network, startWorld, type World } from '../../scripts/lib/world.ts';
-import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { sshOptions } from '../dev-gateway/client/openssh.ts';
 import { client, GATEWAY, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
 

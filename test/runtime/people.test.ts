@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld, type World } from '../../scripts/lib/world.ts';
-import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { sshOptions } from '../dev-gateway/client/openssh.ts';
 import { client, GATEWAY, inNetworkOf, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
 import { openScreen, type Screen } from './screen.ts';
@@ -111,6 +111,23 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
       }
     },
     90_000,
+  );
+
+  test.skipIf(why !== undefined)(
+    'has commands and a shell without a terminal of their own, whose input ends where a pipe does',
+    async () => {
+      const command = async (verb: string, input: string, ...words: readonly string[]) => {
+        const { child, seen, closed } = start([...gateway(verb), ...words]);
+        child.stdin.end(input);
+        return { code: await closed, ...seen };
+      };
+      expect(await command('exec', 'one\ntwo', '--tty', '--', 'wc', '-l')).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/^1\r$/m),
+      });
+      expect(await command('shell', 'tty\nexit 5\n')).toEqual({ code: 5, stdout: 'not a tty\n', stderr: '' });
+    },
+    60_000,
   );
 
   test.skipIf(why !== undefined)(

@@ -9,7 +9,9 @@ const PIECE = 256 * 1024;
 export class CallStream extends Duplex {
   readonly #call: Call;
   #drained: (() => void) | undefined;
+  #finished: (() => void) | undefined;
   #ended = false;
+  #over = false;
 
   /** `first` goes before all bytes. */
   constructor(begin: (events: CallEvents) => Call, first: Uint8Array) {
@@ -39,9 +41,11 @@ export class CallStream extends Duplex {
     else this.#drained = next;
   }
 
+  /** It has finished, and so closes, when the other side has said its last too: who waits for that may drop the connection. */
   override _final(done: () => void): void {
     this.#call.end();
-    done();
+    if (this.#over) done();
+    else this.#finished = done;
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
@@ -62,8 +66,10 @@ export class CallStream extends Duplex {
   }
 
   #closed(error: CallError | undefined): void {
+    this.#over = true;
     this.#goOn();
-    if (error === undefined) this.#end();
-    else this.destroy(error);
+    if (error !== undefined) return void this.destroy(error);
+    this.#end();
+    this.#finished?.();
   }
 }

@@ -1,4 +1,5 @@
 import type { ExecSandboxEvent, ExecSandboxInput } from '../../../proto/generated/openshell/v1/openshell.ts';
+import { Fault } from '../../../supervisor/fault.ts';
 import { GatewayClient } from './gateway-client.ts';
 import type { Place } from './place.ts';
 
@@ -11,20 +12,26 @@ export interface ExecFlags extends Place {
   readonly timeout: number;
 }
 
+/** What a terminal takes for the end of its input, at the beginning of a line. */
+const END_OF_INPUT = '\x04';
+const NEWLINE = 0x0a;
+
 /** Runs a command in a sandbox with this process's streams; resolves with its exit code. */
 export async function execCommand(flags: ExecFlags): Promise<number> {
+  const environment = Object.fromEntries(flags.env.map(variableOf));
   const client = new GatewayClient(flags.gateway);
   const { stdin, stdout, stderr } = process;
   const raw = flags.tty && stdin.isTTY;
   const call = client.execInteractive();
-  const send = (payload: ExecSandboxInput['payload']): boolean => call.write({ payload } as ExecSandboxInput);
+  const send = (payload: ExecSandboxInput['payload']): boolean =>
+    call.writableEnded || call.write({ payload } as ExecSandboxInput);
   send({
     $case: 'start',
     value: {
       sandboxId: flags.sandbox,
       command: [...flags.command],
       workdir: flags.workdir,
-      environment: Object.fromEntries(flags.env.map(variableOf)),
+      environment,
       timeoutSeconds: flags.timeout,
       stdin: Buffer.alloc(0),
       tty: flags.tty,
@@ -34,12 +41,19 @@ export async function execCommand(flags: ExecFlags): Promise<number> {
   });
   if (raw) stdin.setRawMode(true);
   stdout.on('resize', () => send({ $case: 'resize', value: { cols: stdout.columns, rows: stdout.rows } }));
+  let last = NEWLINE;
   stdin.on('data', (chunk: Buffer) => {
+    last = chunk.at(-1) ?? last;
     if (send({ $case: 'stdin', value: chunk })) return;
     stdin.pause();
     call.once('drain', () => stdin.resume());
   });
-  stdin.once('end', () => call.end());
+  stdin.once('end', () => {
+    if (!flags.tty) return void call.end();
+    // A terminal knows no end but this one, which after half a line only hands over that half.
+    const text = last === NEWLINE ? END_OF_INPUT : END_OF_INPUT.repeat(2);
+    send({ $case: 'stdin', value: Buffer.from(text) });
+  });
   try {
     return await new Promise<number>((resolve, reject) => {
       let code: number | undefined;
@@ -53,11 +67,19 @@ export async function execCommand(flags: ExecFlags): Promise<number> {
         if (payload?.$case === 'stderr') show(stderr, payload.value.data);
         if (payload?.$case === 'exit') code = payload.value.exitCode;
       });
-      call.once('error', reject);
+      call.on('error', reject);
       call.once('end', () => {
-        if (code !== undefined) resolve(code);
+        if (code === undefined) reject(new Fault('gateway', 'the gateway told no exit status'));
+        else resolve(code);
       });
+      stdin.once('error', ({ message }) =>
+        reject(new Fault('usage', `standard input cannot be read: ${message}`)),
+      );
     });
+  } catch (error) {
+    // The cursor stands where the sandbox has left it.
+    if (raw) stderr.write('\r\n');
+    throw error;
   } finally {
     if (raw) stdin.setRawMode(false);
     stdin.destroy();
@@ -67,6 +89,6 @@ export async function execCommand(flags: ExecFlags): Promise<number> {
 
 function variableOf(text: string): readonly [string, string] {
   const equals = text.indexOf('=');
-  if (equals <= 0) throw new Error(`--env must be NAME=value, is ${JSON.stringify(text)}`);
+  if (equals <= 0) throw new Fault('usage', `--env must be NAME=value, is ${JSON.stringify(text)}`);
   return [text.slice(0, equals), text.slice(equals + 1)];
 }

@@ -1,63 +1,83 @@
 import { createServer, type Socket } from 'node:net';
+import { Fault } from '../../../supervisor/fault.ts';
+import { faultOf } from './failure.ts';
 import { GatewayClient } from './gateway-client.ts';
 import type { Place } from './place.ts';
 
-const SSH = { $case: 'ssh' as const, value: {} };
-
-/** Copies between this process's streams and the sandbox's SSH server: what OpenSSH's ProxyCommand does. */
-export async function sshProxy({ gateway, sandbox }: Place): Promise<number> {
-  const client = new GatewayClient(gateway);
-  const stream = await client.forward(sandbox, SSH);
-  return new Promise((resolve) => {
-    const done = (code: number) => (): void => {
-      client.close();
-      resolve(code);
-    };
-    stream.once('end', done(0));
-    stream.once('error', (error: Error) => {
-      process.stderr.write(`dev-gateway: ${error.message}\n`);
-      done(1)();
-    });
-    process.stdin.pipe(stream);
-    stream.pipe(process.stdout);
-  });
+/** What a forwarded port tells a person. */
+export interface ForwardReport {
+  readonly listens: (line: string) => void;
+  /** A connection has failed; the others go on. */
+  readonly failed: (reason: string) => void;
 }
 
-/** Listens on this machine's loopback, and leads each connection to a port inside a sandbox; until it is interrupted. */
-export async function forwardPort(
+/** The local and the remote port of `8000`, `9000:8000` or `0:8000`, which takes a free one of this machine. */
+export function portsOf(text: string): readonly [number, number] {
+  const [, local = '', remote = local] = /^(\d{1,5})(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const ports = [Number(local), Number(remote)] as const;
+  if (local === '' || ports[1] === 0 || ports.some((port) => port > 65_535))
+    throw new Fault('usage', `the ports must be PORT or LOCAL:PORT, is ${JSON.stringify(text)}`);
+  return ports;
+}
+
+/** Listens on this machine's loopback, and leads each connection to a port inside a sandbox, until `stopped` settles. */
+export async function forwardPort<T>(
   { gateway, sandbox }: Place,
-  localPort: number,
-  remotePort: number,
-  say: (line: string) => void,
-): Promise<void> {
+  [localPort, remotePort]: readonly [number, number],
+  report: ForwardReport,
+  stopped: Promise<T>,
+): Promise<T> {
   const client = new GatewayClient(gateway);
   const target = { $case: 'tcp' as const, value: { host: '127.0.0.1', port: remotePort } };
+  let over = false;
+  const fail = (error: Error): void => {
+    if (!over) report.failed(faultOf(error, gateway).message);
+  };
   const serve = async (socket: Socket): Promise<void> => {
     const stream = await client.forward(sandbox, target);
+    if (socket.destroyed) return void stream.destroy();
     stream.once('error', (error: Error) => {
-      say(error.message);
+      fail(error);
       socket.resetAndDestroy();
     });
-    socket.once('error', () => stream.destroy());
-    socket.once('close', () => stream.destroy());
+    socket.once('close', () => {
+      // Where both have said their last, what was sent still arrives.
+      if (!stream.writableEnded || !stream.readableEnded) stream.destroy();
+    });
     socket.pipe(stream);
     stream.pipe(socket);
   };
   const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on('error', () => undefined); // its close tells; it may break off before there is a stream
     serve(socket).catch((error: Error) => {
-      say(error.message);
+      fail(error);
       socket.destroy();
     });
   });
+  try {
+    const name = await client.sandboxOf(sandbox);
+    const port = await listen(server, localPort, remotePort);
+    report.listens(`127.0.0.1:${port} leads to port ${remotePort} of ${name}`);
+    return await stopped;
+  } finally {
+    over = true;
+    server.close();
+    client.close();
+  }
+}
+
+async function listen(
+  server: ReturnType<typeof createServer>,
+  local: number,
+  remote: number,
+): Promise<number> {
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject).listen(localPort, '127.0.0.1', () => resolve());
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const why = error.code === 'EADDRINUSE' ? 'is taken' : `cannot be had (${error.message})`;
+      reject(new Fault('listen', `port ${local} of this machine ${why}: choose another, as in 0:${remote}`));
+    });
+    server.listen(local, '127.0.0.1', () => resolve());
   });
   const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : localPort;
-  say(`127.0.0.1:${port} leads to port ${remotePort} of ${sandbox === '' ? 'the sandbox' : sandbox}`);
-  await new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
-  });
-  server.close();
-  client.close();
+  return typeof address === 'object' && address !== null ? address.port : local;
 }

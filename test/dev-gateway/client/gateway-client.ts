@@ -33,6 +33,8 @@ export class GatewayClient {
     this.#place = place;
     this.#client = new Client(place, credentials.createInsecure(), {
       'grpc.max_receive_message_length': 8 << 20,
+      // What carries bytes asks no proxy either.
+      'grpc.enable_http_proxy': 0,
     });
   }
 
@@ -50,6 +52,13 @@ export class GatewayClient {
 
   revokeSshSession(token: string): Promise<{ readonly revoked: boolean }> {
     return this.#unary('revokeSshSession', { token });
+  }
+
+  /** The sandbox that is meant by a name, or by none. Rejects with what is wrong with it. */
+  async sandboxOf(named: string): Promise<string> {
+    const { sandboxId, token } = await this.createSshSession(named);
+    await this.revokeSshSession(token);
+    return sandboxId;
   }
 
   logs(request: Partial<GetSandboxLogsRequest>): Promise<GetSandboxLogsResponse> {
@@ -77,7 +86,7 @@ export class GatewayClient {
     );
   }
 
-  exec(request: ExecSandboxRequest): AsyncIterable<ExecSandboxEvent> {
+  exec(request: ExecSandboxRequest): AsyncIterable<ExecSandboxEvent> & { cancel(): void } {
     const { path, requestSerialize, responseDeserialize } = this.#method('execSandbox');
     return this.#client.makeServerStreamRequest<ExecSandboxRequest, ExecSandboxEvent>(
       path,
@@ -121,11 +130,20 @@ export class GatewayClient {
     );
   }
 
-  async #connect(): Promise<Connection> {
-    const before = await this.#connection?.catch(() => undefined);
-    if (before?.usable === true) return before;
+  /** Calls that come at once share one connection: each waits for what the one before it has found. */
+  #connect(): Promise<Connection> {
+    const before = this.#connection;
+    const next = (async () => {
+      const connection = await before?.catch(() => undefined);
+      return connection?.usable === true ? connection : this.#dial();
+    })();
+    this.#connection = next;
+    return next;
+  }
+
+  #dial(): Promise<Connection> {
     const colon = this.#place.lastIndexOf(':');
-    this.#connection = openConnection(
+    return openConnection(
       {
         address: this.#place.slice(0, colon).replace(/^\[|\]$/g, ''),
         port: Number(this.#place.slice(colon + 1)),
@@ -141,7 +159,6 @@ export class GatewayClient {
         windowBytes: 1 << 20,
       },
     );
-    return this.#connection;
   }
 
   #unary<Req, Res>(name: MethodName, request: Req): Promise<Res> {

@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream';
-import { type ServiceError, status } from '@grpc/grpc-js';
 import type { SandboxLogLine, SandboxStreamEvent } from '../../../proto/generated/openshell/v1/openshell.ts';
+import { Fault } from '../../../supervisor/fault.ts';
 import { GatewayClient } from './gateway-client.ts';
 import type { Place } from './place.ts';
 
@@ -13,6 +13,12 @@ export interface LogsFlags extends Place {
   readonly level: string;
 }
 
+/** What `--level` takes: the gateway hides lines of a level that it does not know. */
+export const LEVELS = ['error', 'warn', 'info', 'debug', 'trace'] as const;
+
+/** Where the supervisor notes what makes a line unlike any other; nothing that a person reads. */
+const OF_DELIVERY = 'openshell.';
+
 const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** Milliseconds of a duration such as 5m. Throws with the forms that it may have. */
@@ -20,7 +26,10 @@ export function durationOf(text: string): number {
   const [, count = '', unit = ''] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
   const size = UNITS[unit];
   if (size === undefined)
-    throw new Error(`--since must be a number with s, m, h or d, as in 5m; is ${JSON.stringify(text)}`);
+    throw new Fault(
+      'usage',
+      `--since must be a number with s, m, h or d, as in 5m; is ${JSON.stringify(text)}`,
+    );
   return Number(count) * size;
 }
 
@@ -36,7 +45,11 @@ export async function showLogs(flags: LogsFlags, output: Writable, now: number):
     logSources: [...flags.source],
     logMinLevel: flags.level,
   });
-  const stop = (): void => call.cancel();
+  let stopped = false;
+  const stop = (): void => {
+    stopped = true;
+    call.cancel();
+  };
   process.once('SIGINT', stop);
   try {
     for await (const { payload } of call as AsyncIterable<SandboxStreamEvent>) {
@@ -47,7 +60,8 @@ export async function showLogs(flags: LogsFlags, output: Writable, now: number):
     }
     return 0;
   } catch (error) {
-    if ((error as ServiceError).code === status.CANCELLED) return 130;
+    // A gateway that is stopped cancels its calls as well.
+    if (stopped) return 130;
     throw error;
   } finally {
     process.off('SIGINT', stop);
@@ -57,7 +71,9 @@ export async function showLogs(flags: LogsFlags, output: Writable, now: number):
 
 /** One line of a log for a person: when, how grave, where from, what, and the rest as NAME=value. */
 export function lineOf(line: SandboxLogLine): string {
-  const fields = Object.entries(line.fields).map(([name, value]) => ` ${name}=${value}`);
+  const fields = Object.entries(line.fields)
+    .filter(([name]) => !name.startsWith(OF_DELIVERY))
+    .map(([name, value]) => ` ${name}=${value}`);
   const when = new Date(Number(line.timestampMs)).toISOString();
   return printable(`${when} ${line.level.padEnd(5)} ${line.target} ${line.message}${fields.join('')}`);
 }
