@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld, type World } from '../../scripts/lib/world.ts';
-import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { sshOptions } from '../dev-gateway/client/openssh.ts';
 import { GATEWAY, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
 
