@@ -170,7 +170,10 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
         `kill ${left} && echo ended; for pid in 1 $PPID; do kill -0 $pid && echo reached $pid; done; kill -9 -1`,
       );
       expect(touched).toBe('ended\n');
-      await vi.waitFor(async () => expect(await shell(`test -e /proc/${left} || echo gone`)).toBe('gone\n'));
+      await vi.waitFor(async () => expect(await shell(`test -e /proc/${left} || echo gone`)).toBe('gone\n'), {
+        timeout: 20_000,
+        interval: 100,
+      });
       // Its terminal is held by a process of ours, which others may not touch either.
       const script = 'echo begun; read end; echo said $end';
       const terminal = startIn(world, client(sandbox.sandboxId, 'exec', ['--tty'], ['sh', '-c', script]));
