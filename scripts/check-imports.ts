@@ -40,6 +40,7 @@ const ROOT_PARTS = [
   'metrics-page',
   'sandbox-buffer',
   'sandbox-confinement',
+  'sandbox-egress',
   'sandbox-log',
   'start-step',
   'state-directory',

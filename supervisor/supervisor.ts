@@ -27,14 +27,13 @@ import { createResolver, type Resolve, upstreamServers } from './egress/resolver
 import { removeTrustFiles, type TrustFiles, trustVariables } from './egress/tls/trust-files.ts';
 import { upstreamTrust } from './egress/tls/upstream.ts';
 import type { Interception } from './egress/tunnels.ts';
-import { type EgressPlane, startEgressPlane } from './egress-plane.ts';
-import { reportEgress } from './egress-report.ts';
+import type { EgressPlane } from './egress-plane.ts';
 import { Ending } from './ending.ts';
 import { Fault } from './fault.ts';
 import type { RelayTarget } from './gateway/relay/target.ts';
 import { createGatewayPlane, type GatewayPlane } from './gateway-plane.ts';
 import type { Handover } from './handover.ts';
-import { createInference, type Inference } from './inference.ts';
+import type { Inference } from './inference.ts';
 import { type InitialPolicy, initialPolicy } from './initial-policy.ts';
 import { prepareInterception } from './interception.ts';
 import { LastGoodConfig } from './last-good-config.ts';
@@ -47,18 +46,17 @@ import { RepeatLimiter } from './observability/repeat-limiter.ts';
 import { OfflineGrace } from './offline-grace.ts';
 import type { PolicyInForce } from './policy-in-force.ts';
 import { PolicySync } from './policy-sync.ts';
-import { createPolicyLocal } from './proposals.ts';
 import { readinessOf } from './readiness.ts';
 import { err, ok, type Result } from './result.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { openSandboxBuffer } from './sandbox-buffer.ts';
 import { confineSandbox } from './sandbox-confinement.ts';
-import { readSandboxFacts } from './sandbox-facts.ts';
+import { openSandboxEgress } from './sandbox-egress.ts';
 import { openSandboxLog } from './sandbox-log.ts';
 import { type Settings, settingsOf } from './settings.ts';
 import { type Need, neededBy } from './start-step.ts';
 import { findStateDirectory, type StateDirectory } from './state-directory.ts';
-import { operatorRoots, siteProxy } from './upstream-settings.ts';
+import { operatorRoots } from './upstream-settings.ts';
 import { VERSION } from './version.ts';
 import { workloadEnvironment } from './workload/environment.ts';
 import { MainProcess, type MainProcessResult } from './workload/main-process.ts';
@@ -229,7 +227,7 @@ class Supervisor {
     await this.#gateway?.providers.follow(initial.fetched?.config.providerEnvRevision ?? 0n);
     const anchor = await this.#startAnchor(plan, handover.fenceFd);
     await this.#middlewares.settled(MIDDLEWARES_MS);
-    await this.#startProxy(initial.policy, anchor);
+    await this.#openEgress(initial.policy, anchor);
     await warmThreads();
 
     const program = await startMainProgram({
@@ -477,85 +475,44 @@ class Supervisor {
     return [...(anchor?.pids ?? []), ...(this.#socketDiag === undefined ? [] : [this.#socketDiag.pid])];
   }
 
-  async #startProxy(policy: PolicyInForce, anchor: Anchor | undefined): Promise<void> {
-    const observe = reportEgress({
+  async #openEgress(policy: PolicyInForce, anchor: Anchor | undefined): Promise<void> {
+    const diag = await this.#startSocketDiag(anchor);
+    for (const pid of [1, process.ppid, process.pid, ...this.#helperPids(anchor)]) this.#helpers.add(pid);
+    const { plane, inference } = await openSandboxEgress({
+      config: this.#config,
+      clock: systemClock,
+      random: Math.random,
+      host: PROXY_HOST,
+      anchor,
+      policy,
+      helpers: this.#helpers,
+      hiding: this.#hiding,
+      workloadUid: this.#plan?.identity?.uid,
+      mainPid: () => this.#mainStart.pid(),
+      diag,
+      resolve: this.#resolve,
+      limits: readOr('/proc/self/limits'),
+      resolvConf: readOr('/etc/resolv.conf'),
+      interception: this.#interception,
+      trust: this.#trust,
+      credentials: this.#credentials,
+      grants: this.#grants,
+      registry: this.#middlewares,
+      gateway: this.#gateway,
+      denialLines: this.#denialLines,
+      workspace: () => this.#workspace,
+      proposals: () =>
+        this.#settings?.policyProposals === true ? { skillPath: this.#skill?.path } : undefined,
+      readSecret: (path) => this.#privileges.asRoot(() => readFileSync(path, 'utf8')),
+      variable: (name) => this.#handover.environment.get(name),
       logging: this.#logging,
-      log: this.#logging.logger('egress'),
       metrics: this.#metrics,
       limiter: this.#limiter,
-      denials: this.#gateway?.denials,
+      need: this.#need,
+      undo: (step) => this.#undo.push(step),
     });
-    const diag = await this.#startSocketDiag(anchor);
-    const upstreamProxy = this.#need(
-      'read the upstream proxy',
-      siteProxy(this.#config.upstreamProxy, (file) =>
-        this.#privileges.asRoot(() => readFileSync(file, 'utf8')),
-      ),
-    );
-    const policyLocal = createPolicyLocal({
-      clock: systemClock,
-      logging: this.#logging,
-      policy,
-      denials: this.#denialLines,
-      link: this.#gateway?.link,
-      sandboxName: this.#config.sandboxName,
-      workspace: () => this.#workspace,
-      enabled: () => this.#settings?.policyProposals === true,
-    });
-    const inference = this.#need(
-      'serve inference.local',
-      createInference({
-        config: this.#config,
-        link: this.#gateway?.link,
-        clock: systemClock,
-        random: Math.random,
-        resolve: this.#resolve,
-        trust: this.#trust,
-        upstreamProxy,
-        facts: readSandboxFacts(),
-        logging: this.#logging,
-        log: this.#logging.logger('inference'),
-        metrics: this.#metrics,
-        limiter: this.#limiter,
-        readSecret: (path) => this.#privileges.asRoot(() => readFileSync(path, 'utf8')),
-        variable: (name) => this.#handover.environment.get(name),
-      }),
-    );
-    this.#undo.push(() => inference.stop());
-    this.#inference = inference;
-    inference.start();
-    for (const pid of [1, process.ppid, process.pid, ...this.#helperPids(anchor)]) this.#helpers.add(pid);
-    const plane = this.#need(
-      'start the ways out',
-      await startEgressPlane({
-        config: this.#config,
-        host: PROXY_HOST,
-        anchor,
-        policy,
-        helpers: this.#helpers,
-        hiding: this.#hiding,
-        workloadUid: this.#plan?.identity?.uid,
-        mainPid: () => this.#mainStart.pid(),
-        diag,
-        resolve: this.#resolve,
-        limits: readOr('/proc/self/limits'),
-        resolvConf: readOr('/etc/resolv.conf'),
-        interception: this.#interception,
-        upstreamProxy,
-        credentials: this.#credentials,
-        credentialed: this.#gateway !== undefined,
-        grants: this.#grants,
-        registry: this.#middlewares,
-        workspace: () => this.#workspace,
-        proposals: () =>
-          this.#settings?.policyProposals === true ? { skillPath: this.#skill?.path } : undefined,
-        services: [policyLocal, inference.service],
-        observe,
-        log: this.#logging.logger('egress'),
-      }),
-    );
     this.#egress = plane;
-    this.#undo.push(() => plane.stop());
+    this.#inference = inference;
   }
 
   #mainStarted(main: MainProcess): void {

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { describe, expect, test, vi } from 'vitest';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld } from '../../scripts/lib/world.ts';
-import { sshOptions } from '../dev-gateway/client/commands.ts';
+import { sshOptions } from '../dev-gateway/client/openssh.ts';
 import { client, GATEWAY, inNetworkOf, runIn } from './gateway-side.ts';
 import { PLACES } from './places.ts';
 import { missing } from './requirements.ts';
