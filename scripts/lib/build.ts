@@ -8,7 +8,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { run } from './command.ts';
 import { bundleSupervisor, copyLibraries, copyLicenses, packExecutable } from './executable.ts';
 import { fingerprint } from './fingerprint.ts';
@@ -86,12 +86,18 @@ const assemble = async (options: BuildOptions): Promise<Built> => {
   return { image, singleFile };
 };
 
+const stampOf = (options: BuildOptions): string => join(resolve(options.out ?? DIST), 'build.stamp');
+
+/** What a build is made of: the sources, and an entry that lies elsewhere. */
+const ingredients = ({ entry }: BuildOptions): string =>
+  fingerprint([...SOURCES, ...(entry === undefined ? [] : [relative(ROOT, resolve(entry))])]);
+
 const buildAll = async (options: BuildOptions): Promise<Built> => {
-  const stamp = join(resolve(options.out ?? DIST), 'build.stamp');
+  const stamp = stampOf(options);
   rmSync(stamp, { force: true });
-  const wanted = fingerprint(SOURCES);
+  const wanted = ingredients(options);
   const built = await assemble(options);
-  if (options.entry === undefined) writeFileSync(stamp, wanted);
+  writeFileSync(stamp, wanted);
   return built;
 };
 
@@ -99,12 +105,12 @@ const buildAll = async (options: BuildOptions): Promise<Built> => {
 export const build = (options: BuildOptions = {}): Promise<Built> =>
   withLock('build', () => buildAll(options));
 
-const isCurrent = (): boolean =>
-  remembered(join(DIST, 'build.stamp')) === fingerprint(SOURCES) && existsSync(locations({}).image);
+const isCurrent = (options: BuildOptions): boolean =>
+  remembered(stampOf(options)) === ingredients(options) && existsSync(locations(options).image);
 
 /** The build of the sources as they are: builds only when something has changed since the last time. */
-export const ensureBuilt = async (): Promise<Built> =>
-  isCurrent()
-    ? locations({})
+export const ensureBuilt = async (options: BuildOptions = {}): Promise<Built> =>
+  isCurrent(options)
+    ? locations(options)
     : // Asked again: a second build would take the files away from what runs of the first one.
-      withLock('build', async () => (isCurrent() ? locations({}) : buildAll({})));
+      withLock('build', async () => (isCurrent(options) ? locations(options) : buildAll(options)));

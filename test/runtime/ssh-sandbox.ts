@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { build } from '../../scripts/lib/build.ts';
+import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { connect, makeNamespace, namespacePath, removeNamespace } from '../../scripts/lib/network.ts';
 import { cached } from '../../scripts/lib/paths.ts';
 import { type RunningSandbox, type SandboxOptions, startSandbox } from '../../scripts/lib/sandbox.ts';
@@ -30,16 +30,13 @@ export interface SshSandbox {
   readonly stop: () => Promise<void>;
 }
 
-let built: ReturnType<typeof build> | undefined;
-
 /** Builds the supervisor with its way in on a port, and starts a sandbox of it. */
 export async function startSshSandbox(options: Partial<SandboxOptions>): Promise<SshSandbox> {
   const directory = mkdtempSync(join(tmpdir(), 'ssh-sandbox-'));
-  built ??= build({
+  const { image } = await ensureBuilt({
     entry: join(import.meta.dirname, 'ssh-supervisor.ts'),
     out: cached('ssh-supervisor'),
   });
-  const { image } = await built;
   const near = await makeNamespace();
   const far = await makeNamespace();
   await connect(

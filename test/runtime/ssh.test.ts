@@ -221,18 +221,18 @@ for (const place of places) {
         forwarded.stdin?.on('error', () => undefined).end(bytes);
         await once(forwarded, 'close');
         expect(Buffer.concat(chunks).equals(bytes)).toBe(true);
-        for (const target of [
-          '127.0.0.1:3128',
-          'localhost:1080',
-          '127.64.0.2:443',
-          '10.99.7.1:22',
-          '127.0.0.1:7778',
+        for (const [target, why] of [
+          ['127.0.0.1:3128', "administratively prohibited: port 3128 is the supervisor's own"],
+          ['localhost:1080', "administratively prohibited: port 1080 is the supervisor's own"],
+          ['127.64.0.2:443', 'administratively prohibited: 127.64.0.0/10 stands for names'],
+          ['10.99.7.1:22', 'administratively prohibited: only loopback addresses'],
+          ['127.0.0.1:7778', 'connect failed'],
         ]) {
-          const refused = await ssh.run([], { flags: ['-o', 'LogLevel=INFO', '-W', target] });
+          const refused = await ssh.run([], { flags: ['-o', 'LogLevel=INFO', '-W', String(target)] });
           expect([target, refused.code, refused.stderr]).toEqual([
             target,
             255,
-            expect.stringContaining('open failed: connect failed'),
+            expect.stringContaining(`open failed: ${why}`),
           ]);
         }
       });
