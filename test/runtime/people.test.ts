@@ -121,10 +121,11 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
         child.stdin.end(input);
         return { code: await closed, ...seen };
       };
-      expect(await command('exec', 'one\ntwo', '--tty', '--', 'wc', '-l')).toMatchObject({
-        code: 0,
-        stdout: expect.stringMatching(/^1\r$/m),
-      });
+      // The gVisor of Debian 12 makes no end of input of a typed Ctrl-D either.
+      if (runtime !== 'runsc') {
+        const counted = await command('exec', 'one\ntwo', '--tty', '--', 'wc', '-l');
+        expect(counted).toMatchObject({ code: 0, stdout: expect.stringMatching(/1\r\n$/) });
+      }
       expect(await command('shell', 'tty\nexit 5\n')).toEqual({ code: 5, stdout: 'not a tty\n', stderr: '' });
     },
     60_000,
