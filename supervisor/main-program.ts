@@ -8,7 +8,7 @@ import { startConfined } from './confinement/shim.ts';
 import { err, ok, type Result } from './result.ts';
 import { containerStream } from './workload/container-output.ts';
 import { drainMain } from './workload/main-drain.ts';
-import { containerExitCode, type StartedProcess } from './workload/main-process.ts';
+import type { StartedProcess } from './workload/main-process.ts';
 import { MainStreams } from './workload/main-streams.ts';
 import type { SessionProcess } from './workload/session.ts';
 
@@ -21,7 +21,7 @@ export interface MainProgramOptions extends Omit<ConfinedSessionsOptions, 'launc
 export interface MainProgram {
   readonly process: StartedProcess;
   /** What people attach to; undefined where its streams are the container's own. */
-  readonly view: MainProcessView | undefined;
+  readonly view: Omit<MainProcessView, 'exitCode'> | undefined;
   /** Settles when its output is out, at most two seconds after its end. Who is attached is being told the exit code then. */
   readonly drained: Promise<void>;
 }
@@ -92,9 +92,9 @@ function looked(process: SessionProcess, clock: Clock): MainProgram {
     drained: drainMain(exited, streams, clock),
     view: {
       attach: (viewer, readOnly) => streams.attach(viewer, readOnly),
+      terminal: process.errors === undefined,
       resize: (window) => process.resize(window),
       signal: (signal) => process.signal(signal),
-      exitCode: exited.then(containerExitCode),
     },
   };
 }

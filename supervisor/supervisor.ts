@@ -255,7 +255,9 @@ class Supervisor {
     if (report.ok) {
       if (main.pid !== undefined) this.#mainStart.began(main.pid);
       for (const warning of report.value.warnings) this.#log.warn(warning);
-      this.#openAccess(plan, anchor, view);
+      // Which may be another one than the process's own, as after --timeout.
+      const exitCode = main.result.then(({ code }) => code);
+      this.#openAccess(plan, anchor, view && { ...view, exitCode });
       this.#mainStarted(main);
     }
     const result = await main.result;

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import { DetachKeys } from './detach-keys.ts';
 import type { SubsystemContext } from './session-channel.ts';
 import type { Window } from './session-opener.ts';
+import { TerminalLines } from './terminal-lines.ts';
 
 /** The streams of the main process, as a viewer of them sees it; see workload/main-streams.ts. */
 export interface MainProcessView {
@@ -20,6 +21,8 @@ export interface MainProcessView {
         detach(): void;
       }
     | undefined;
+  /** Whether it runs on a terminal. */
+  readonly terminal: boolean;
   resize(window: Window): void;
   signal(signal: NodeJS.Signals): void;
   /** Settles with its exit code. */
@@ -35,6 +38,8 @@ export interface MainAttachmentOptions {
 }
 
 const BUSY = 75;
+const BLIND =
+  'the main process has no terminal, so what you type is not shown: attach without one (ssh -T) to see it';
 /** How long a client that leaves or is sent away may take for what is on its way, the reason among it. */
 const LEAVE_MS = 2_000;
 const ALLOWED: ReadonlySet<NodeJS.Signals> = new Set(['SIGHUP', 'SIGINT', 'SIGKILL', 'SIGQUIT', 'SIGTERM']);
@@ -46,6 +51,8 @@ export class MainAttachment {
   /** Undefined for who is refused. */
   readonly #attached: ReturnType<MainProcessView['attach']>;
   readonly #keys = new DetachKeys();
+  /** Where the client has a terminal and the main process has none. */
+  readonly #lines: TerminalLines | undefined;
   /** What is on its way is not waited for any more. */
   readonly #givenUp = Promise.withResolvers<false>();
   #leaving = false;
@@ -56,9 +63,11 @@ export class MainAttachment {
     this.#options = options;
     const { channel, output, readOnly, terminal } = context;
     const { view } = options;
+    const lines = terminal === undefined || view?.terminal !== false ? undefined : new TerminalLines();
+    this.#lines = lines;
     this.#attached = view?.attach(
       {
-        write: (stream, chunk) => output.write(stream, chunk),
+        write: (stream, chunk) => output.write(stream, lines?.shown(chunk) ?? chunk),
         lagged: () => this.#refuse('what the main process prints is not read fast enough; attach again'),
         ended: () => this.#end(),
       },
@@ -74,6 +83,8 @@ export class MainAttachment {
         'errors',
         Buffer.from('openshell-sandbox: somebody else is typing: you only watch\r\n'),
       );
+    if (lines !== undefined && this.#attached?.owner === true)
+      void output.write('errors', Buffer.from(`openshell-sandbox: ${BLIND}\r\n`));
     if (terminal !== undefined) this.#asOwner((main) => main.resize(terminal.window));
     context.onResize((window) => this.#asOwner((main) => main.resize(window)));
     context.onSignal((signal) => {
@@ -103,7 +114,8 @@ export class MainAttachment {
     if (this.#leaving) return;
     const { channel } = this.#context;
     const { passed, detached } = this.#keys.take(chunk);
-    if (passed.length > 0 && this.#attached?.input(passed, () => channel.resume()) === false) channel.pause();
+    const input = this.#lines?.typed(passed) ?? passed;
+    if (input.length > 0 && this.#attached?.input(input, () => channel.resume()) === false) channel.pause();
     if (detached) void this.#leave(0);
   }
 

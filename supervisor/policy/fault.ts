@@ -16,6 +16,13 @@ export interface PolicyFault {
 /** A fault at a place. */
 export const faultAt = (at: Place, message: string): PolicyFault => ({ path: placeText(at), at, message });
 
+/** Of a value that somebody has put in the wrong place: it may be a whole document. */
+const MAX_SHOWN = 80;
+
+/** The beginning of what stands there, for a message. */
+export const shown = (value: string): string =>
+  value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN)}…` : value;
+
 /** A place as text: dots between names, brackets around indexes and around names that need quotes. */
 export function placeText(at: Place): string {
   let text = '';

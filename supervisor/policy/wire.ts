@@ -18,7 +18,7 @@ import {
   type PolicyDocument,
   type ValuePattern,
 } from './document.ts';
-import { faultAt, type Place, type PolicyFault } from './fault.ts';
+import { faultAt, type Place, type PolicyFault, shown } from './fault.ts';
 import { jsonToStruct, structToJson } from './struct.ts';
 import { validatePolicy } from './validation.ts';
 
@@ -71,7 +71,7 @@ function oneOf<const Word extends string>(
   if (value === '') return undefined;
   const word = words.find((known) => known === value);
   if (word === undefined)
-    faults.push(faultAt(at, `is ${JSON.stringify(value)}, but must be one of ${words.join(', ')}`));
+    faults.push(faultAt(at, `is ${JSON.stringify(shown(value))}, but must be one of ${words.join(', ')}`));
   return word;
 }
 

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { err, ok, type Result } from '../result.ts';
 import type { PolicyDocument } from './document.ts';
-import { faultAt, type Place, type PolicyFault } from './fault.ts';
+import { faultAt, type Place, type PolicyFault, shown } from './fault.ts';
 import { validatePolicy } from './validation.ts';
 import { documentFrom } from './yaml-document.ts';
 import { POLICY_SCHEMA, type PolicyShape } from './yaml-schema.ts';
@@ -150,7 +150,7 @@ function sentence(issue: v.BaseIssue<unknown>): string {
   if (issue.type === 'integer') return `must be a whole number, is ${issue.received}`;
   if (issue.type === 'min_value' || issue.type === 'max_value')
     return `must be a number ${issue.expected?.replace('>=', 'from ').replace('<=', 'up to ')}, is ${issue.received}`;
-  return `must be ${kindOf(issue.expected)}, is ${kindOf(issue.received)}`;
+  return `must be ${kindOf(issue.expected)}, is ${shown(kindOf(issue.received))}`;
 }
 
 const KINDS: Readonly<Record<string, string>> = {

@@ -6,6 +6,7 @@ import type { Window } from '../../supervisor/access/session-opener.ts';
 import { MainStreams } from '../../supervisor/workload/main-streams.ts';
 import { VirtualClock } from '../gateway/virtual-clock.ts';
 import { accessFixture, finished, login } from './access-fixture.ts';
+import { heard, open, packet, request, send, text, u32 } from './packets.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const opened: { readonly stop: () => void }[] = [];
@@ -14,7 +15,7 @@ afterEach(() => {
 });
 
 /** A main process of streams alone, and a way to it. */
-function sandbox() {
+function sandbox(terminal = true) {
   const clock = new VirtualClock();
   const [input, output, errors] = [new PassThrough(), new PassThrough(), new PassThrough()];
   const sink = () => new PassThrough().resume();
@@ -40,6 +41,7 @@ function sandbox() {
         detach: () => attached.detach(),
       };
     },
+    terminal,
     resize: (window) => void seen.windows.push(window),
     signal: (signal) => void seen.signals.push(signal),
     exitCode: exit.promise,
@@ -51,7 +53,7 @@ function sandbox() {
     client.on('error', () => undefined);
     return { client, ...(await subsystem(client)) };
   };
-  return { clock, input, output, errors, streams, seen, full, exit, attachments, attach };
+  return { server, clock, input, output, errors, streams, seen, full, exit, attachments, attach };
 }
 
 /** The channel, and the exit statuses that come on it; the first of them may come with its opening. */
@@ -132,6 +134,41 @@ describe('who is attached to the main process', () => {
     expect((await finished(second.channel)).code).toBe(0);
     expect(seen).toEqual(only);
   });
+
+  test.each([
+    [false, 'one\r\ntwo\r\nthree\r\n\r\nfour', 'first\nlast\n', /no terminal, so what you type is not shown/],
+    [true, 'one\ntwo\r\nthree\n\nfour', 'first\rlast\r', /^$/],
+  ])(
+    'on a terminal sees whole lines and types them, the main process on one: %s',
+    async (its, seen, read, told) => {
+      const { input, output, attach, server } = sandbox(its);
+      let typed = '';
+      input.on('data', (chunk) => (typed += chunk));
+      output.write('one\ntwo\r');
+      const client = await login(server);
+      client.on('error', () => undefined);
+      const shown = { output: '', errors: '' };
+      const hears = heard(client);
+      hears['CHANNEL_OPEN_CONFIRMATION'] = () => undefined;
+      hears['CHANNEL_DATA'] = (_, __: never, data: Buffer) => (shown.output += data);
+      hears['CHANNEL_EXTENDED_DATA'] = (_, __: never, data: Buffer) => (shown.errors += data);
+      send(client, open('session', 0));
+      const size = [u32(80), u32(24), u32(0), u32(0)];
+      send(client, request(0, 'pty-req', text('xterm'), ...size, text('')));
+      send(client, request(0, 'subsystem', text('openshell-main')));
+      await expect.poll(() => shown.output).toContain('two');
+      output.write('\nthree\n\nfour');
+      send(client, packet(94, u32(0), text('first\rlast\r')));
+      await expect.poll(() => [shown.output, typed]).toEqual([seen, read]);
+      expect(shown.errors).toMatch(told);
+      // Who has none gets the bytes as they are.
+      const plain = await attach();
+      let bytes = '';
+      plain.channel.on('data', (chunk: Buffer) => (bytes += chunk));
+      await expect.poll(() => bytes).toBe('one\ntwo\r\nthree\n\nfour');
+      client.destroy();
+    },
+  );
 
   test('leaves the input to the next one, by its keys or by closing', async () => {
     const { input, attach } = sandbox();

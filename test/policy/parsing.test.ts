@@ -25,6 +25,11 @@ describe('a policy in YAML', () => {
     ['a duplicate key', 'version: 1\nversion: 1', /^the document \(line 2, column 1\): .*unique/i],
     ['a text for a number', 'version: one', /^version \(line 1, column 1\): must be a number, is "one"$/],
     [
+      'a whole document of something else',
+      `some words ${'x'.repeat(5_000)}`,
+      /^the document .* must be a mapping, is "some words x{1,80}…$/,
+    ],
+    [
       'an unknown compatibility',
       'version: 1\nlandlock: {compatibility: maybe}',
       /^landlock\.compatibility .*best_effort/,

@@ -23,7 +23,7 @@ describe.skipIf(why !== undefined)('who is attached when the main process ends',
     sandbox = world = undefined;
   }, 120_000);
 
-  const attachTo = async (script: string) => {
+  const attachTo = async (script: string, flags: readonly string[] = []) => {
     await ensureBuilt();
     const made = await startWorld();
     world = made;
@@ -32,6 +32,7 @@ describe.skipIf(why !== undefined)('who is attached when the main process ends',
       gateway: made.gatewayUrl,
       network: await made.network(),
       command: ['/bin/sh', '-c', script],
+      flags,
       stdin: 'pipe',
     });
     sandbox = started;
@@ -63,6 +64,12 @@ describe.skipIf(why !== undefined)('who is attached when the main process ends',
       sandbox.child.stdout?.resume();
     }
     expect((await sandbox.ended).code).toBe(5);
+  }, 120_000);
+
+  test('gets the status that the container ends with when its time is over', async () => {
+    const { viewer, sandbox } = await attachTo('echo begins; sleep 1000', ['--timeout', '20']);
+    expect(await viewer.closed).toBe(124);
+    expect((await sandbox.ended).code).toBe(124);
   }, 120_000);
 
   test('gets the rest when it reads late', async () => {
