@@ -21,7 +21,7 @@ filesystem_policy:
   read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /sys, /dev/urandom, /opt/hunter]
   read_write: [/tmp, /dev/null, /proc]
 `;
-const SESSIONS = 8;
+const SESSIONS = 5;
 const [LAUNCHER, VICTIM] = ['/opt/hunter/launcher', '/opt/hunter/victim'];
 const why = missing('runc', 'gcc');
 const directory = mkdtempSync(join(tmpdir(), 'takeover-test-'));
