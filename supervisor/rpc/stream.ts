@@ -115,7 +115,12 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
       stream.write(frameOf(message));
       return stream.writableLength <= MAX_UNSENT;
     },
-    sendData: (data) => over || stream.destroyed || stream.writableEnded || writeData(stream, data),
+    sendData: (data) =>
+      over ||
+      stream.destroyed ||
+      stream.writableEnded ||
+      writeData(stream, data) ||
+      stream.writableLength <= MAX_DATA,
     pause: () => void stream.pause(),
     resume: () => void stream.resume(),
     end() {
@@ -124,6 +129,9 @@ export function callOn(stream: ClientHttp2Stream, events: CallEvents, options: C
     cancel: () => finish(new CallError(STATUS.CANCELLED, 'given up')),
   };
 }
+
+/** What may wait to be sent of a call's data: with one piece alone, reading and sending would take turns. */
+const MAX_DATA = 192 << 10;
 
 /** Up to here a copy costs less than a write of its own. */
 const COPY_BYTES = 4 << 10;
