@@ -427,6 +427,27 @@ describe('a relay', () => {
     expect([events.map(({ kind }) => kind), link.openRelays]).toEqual([['refused'], 0]);
   });
 
+  test('counts until its target has taken the rest, which may read nothing any more', async () => {
+    const stuck = new Duplex({ read: () => undefined, write: () => undefined });
+    let next: Duplex = stuck;
+    const { events, link } = await linked({ max: 1, connect: async () => ok(next) });
+    const stream = await client.forward('sb-1', tcp(5));
+    const got = collect(stream);
+    stream.end('x');
+    stuck.push(null);
+    expect((await got).error).toBeUndefined();
+    await until(() => events.at(-1)?.kind === 'closed');
+    expect(link.openRelays).toBe(1);
+    const refused = await collect(await client.forward('sb-1', tcp(5)));
+    expect(refused.error?.message).toContain('--max-relays');
+    stuck.destroy();
+    await until(() => link.openRelays === 0);
+    next = new PassThrough();
+    const again = await client.forward('sb-1', tcp(5));
+    again.end('y');
+    expect((await collect(again)).bytes.toString()).toBe('y');
+  });
+
   test('whose target ends, and closes on what it has not read, is over when its user ends', async () => {
     const port = await listening((socket) => {
       socket.pause();

@@ -46,6 +46,20 @@ describe.skipIf(why !== undefined)('who is attached when the main process ends',
     return { viewer, sandbox: started };
   };
 
+  /** Somebody who stops reading in the middle of the last that the main process prints. */
+  const attachedAsleep = async () => {
+    const attached = await attachTo('echo begins; read line; yes | head -c 900000; echo ends; exit 6');
+    const { viewer, sandbox } = attached;
+    viewer.child.stdin.write('go\n');
+    await viewer.shows('y');
+    viewer.child.kill('SIGSTOP');
+    await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('ends'), {
+      timeout: 20_000,
+      interval: 50,
+    });
+    return attached;
+  };
+
   test('gets its status though a process of the background holds the output open', async () => {
     const { viewer, sandbox } = await attachTo('echo begins; read line; sleep 1000 & echo ends; exit 3');
     viewer.child.stdin.write('go\n');
@@ -73,16 +87,7 @@ describe.skipIf(why !== undefined)('who is attached when the main process ends',
   }, 120_000);
 
   test('gets the rest when it reads late', async () => {
-    const { viewer, sandbox } = await attachTo(
-      'echo begins; read line; yes | head -c 900000; echo ends; exit 6',
-    );
-    viewer.child.stdin.write('go\n');
-    await viewer.shows('y');
-    viewer.child.kill('SIGSTOP');
-    await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('ends'), {
-      timeout: 20_000,
-      interval: 50,
-    });
+    const { viewer, sandbox } = await attachedAsleep();
     viewer.child.kill('SIGCONT');
     expect(await viewer.closed).toBe(6);
     expect(viewer.seen.stdout.length).toBe('begins\nends\n'.length + 900_000);
@@ -90,16 +95,7 @@ describe.skipIf(why !== undefined)('who is attached when the main process ends',
   }, 120_000);
 
   test('keeps the container no longer than three seconds when it reads nothing any more', async () => {
-    const { viewer, sandbox } = await attachTo(
-      'echo begins; read line; yes | head -c 900000; echo ends; exit 6',
-    );
-    viewer.child.stdin.write('go\n');
-    await viewer.shows('y');
-    viewer.child.kill('SIGSTOP');
-    await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('ends'), {
-      timeout: 20_000,
-      interval: 50,
-    });
+    const { viewer, sandbox } = await attachedAsleep();
     const since = performance.now();
     expect((await sandbox.ended).code).toBe(6);
     expect(performance.now() - since).toBeLessThan(8_000);

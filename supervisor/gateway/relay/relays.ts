@@ -49,6 +49,8 @@ export class Relays {
   readonly #options: RelaysOptions;
   /** By channel; undefined while its target is being connected. */
   readonly #relays = new Map<string, Relay | undefined>();
+  /** Targets of relays that are over, which have not taken the rest yet (relay.ts): they count as well. */
+  readonly #leaving = new Set<Duplex>();
   #stopped = false;
 
   constructor(options: RelaysOptions) {
@@ -56,7 +58,7 @@ export class Relays {
   }
 
   get size(): number {
-    return this.#relays.size;
+    return this.#relays.size + this.#leaving.size;
   }
 
   /** Connects the target first, then says how it went, then opens the stream (contract.md, 2.2). */
@@ -80,12 +82,13 @@ export class Relays {
     this.#stopped = true;
     for (const relay of [...this.#relays.values()]) relay?.end('the sandbox ends');
     this.#relays.clear();
+    for (const target of this.#leaving) target.destroy();
   }
 
   #admit(request: RelayOpen): Result<RelayTarget, string> {
     const { max } = this.#options;
     if (request.channelId === '') return err('the relay has no channel_id');
-    if (this.#relays.size >= max) return err(`${max} relays are open already; raise --max-relays`);
+    if (this.size >= max) return err(`${max} relays are open already; raise --max-relays`);
     return relayTarget(request);
   }
 
@@ -127,6 +130,10 @@ export class Relays {
     observe({ kind: 'opened', channelId, target });
     const onEnd = (totals: RelayTotals, reason: string | undefined): void => {
       this.#relays.delete(channelId);
+      if (!connected.destroyed) {
+        this.#leaving.add(connected);
+        connected.once('close', () => this.#leaving.delete(connected));
+      }
       const durationMs = Math.round(clock.monotonic() - startedAt);
       observe({ kind: 'closed', channelId, target, reason, durationMs, ...totals });
     };
