@@ -173,6 +173,33 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
   );
 
   test.skipIf(why !== undefined)(
+    'closes her terminal, which is a hang-up and types no end of input',
+    async () => {
+      // A process of another session hears of its terminal's end by reading alone, before any signal.
+      const screen = openScreen(['setsid', '--wait', ...inNetworkOf(world), ...gateway('shell')], 80, 24);
+      try {
+        await shows(screen, /\$$/m);
+        screen.type("stty raw -echo; echo rea''dy; exec cat >/tmp/typed");
+        screen.press('Enter');
+        await shows(screen, /ready/);
+        screen.type('all');
+        await vi.waitFor(async () => expect((await ssh('cat /tmp/typed')).stdout).toBe('all'), {
+          timeout: 20_000,
+          interval: 200,
+        });
+      } finally {
+        screen.stop();
+      }
+      const gone = async (): Promise<void> => {
+        const { code, stdout } = await ssh('pgrep -x cat; cat -A /tmp/typed');
+        expect([code, stdout]).toEqual([0, 'all']);
+      };
+      await vi.waitFor(gone, { timeout: 20_000, interval: 200 });
+    },
+    90_000,
+  );
+
+  test.skipIf(why !== undefined)(
     'leaves a tmux in the sandbox, and finds it again',
     async () => {
       let screen = shell(80, 24);

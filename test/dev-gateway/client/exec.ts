@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import type { ExecSandboxEvent, ExecSandboxInput } from '../../../proto/generated/openshell/v1/openshell.ts';
 import { Fault } from '../../../supervisor/fault.ts';
 import { GatewayClient } from './gateway-client.ts';
@@ -15,6 +16,8 @@ export interface ExecFlags extends Place {
 /** What a terminal takes for the end of its input, at the beginning of a line. */
 const END_OF_INPUT = '\x04';
 const NEWLINE = 0x0a;
+/** The exit code of the signal that a terminal sends as it goes. */
+const HUNG_UP = 128 + constants.signals.SIGHUP;
 
 /** Runs a command in a sandbox with this process's streams; resolves with its exit code. */
 export async function execCommand(flags: ExecFlags): Promise<number> {
@@ -49,6 +52,7 @@ export async function execCommand(flags: ExecFlags): Promise<number> {
     call.once('drain', () => stdin.resume());
   });
   stdin.once('end', () => {
+    if (raw) return; // it has hung up, which is told by ending the call: nobody has typed an end
     if (!flags.tty) return void call.end();
     // A terminal knows no end but this one, which after half a line only hands over that half.
     const text = last === NEWLINE ? END_OF_INPUT : END_OF_INPUT.repeat(2);
@@ -72,9 +76,10 @@ export async function execCommand(flags: ExecFlags): Promise<number> {
         if (code === undefined) reject(new Fault('gateway', 'the gateway told no exit status'));
         else resolve(code);
       });
-      stdin.once('error', ({ message }) =>
+      stdin.on('error', ({ message }) =>
         reject(new Fault('usage', `standard input cannot be read: ${message}`)),
       );
+      if (raw) stdin.once('end', () => resolve(HUNG_UP));
     });
   } catch (error) {
     // The cursor stands where the sandbox has left it.
@@ -83,6 +88,7 @@ export async function execCommand(flags: ExecFlags): Promise<number> {
   } finally {
     if (raw) stdin.setRawMode(false);
     stdin.destroy();
+    call.cancel(); // does nothing when it has ended
     client.close();
   }
 }
