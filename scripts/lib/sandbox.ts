@@ -82,7 +82,7 @@ export interface SandboxOptions {
   readonly output?: 'collect' | 'inherit';
   /** `ignore` (the default), `inherit`, or `pipe`: then write to `child.stdin`. */
   readonly stdin?: 'ignore' | 'inherit' | 'pipe';
-  /** Milliseconds after which the sandbox is killed; 120000 by default, 0 = never. */
+  /** Milliseconds after which the sandbox is killed; 300000 by default, 0 = never. */
   readonly timeout?: number;
 }
 
@@ -347,7 +347,7 @@ const lastWords = (directory: string): string => {
 const follow = (child: ChildProcess, started: Started): RunningSandbox => {
   const { options, runtime, directory, id, sandboxId, undo } = started;
   const printed = collectOutput(child);
-  const limit = options.timeout ?? 120_000;
+  const limit = options.timeout ?? 300_000;
   const stop = async (): Promise<void> => {
     const container = containerRuntime(runtime);
     if (container === undefined) child.kill('SIGKILL');
