@@ -20,7 +20,8 @@ import type { RecordBuffer } from '../buffer/record-buffer.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { Fault } from '../fault.ts';
 import { err, ok, type Result } from '../result.ts';
-import { CallError, codeOf, describeCallError, STATUS } from '../rpc/status.ts';
+import { within } from '../rpc/deadline.ts';
+import { codeOf, describeCallError, STATUS } from '../rpc/status.ts';
 import { Channel } from './channel.ts';
 import { ConfigSync } from './config-sync.ts';
 import { Delivery, type Manner } from './delivery/delivery.ts';
@@ -353,21 +354,6 @@ export class GatewayLink {
 
   #complain(what: string, result: Result<void, Fault>): void {
     if (!result.ok) this.#options.onError(what, result.error.message);
-  }
-}
-
-/** The promise, or DEADLINE_EXCEEDED when it takes longer. */
-async function within<T>(clock: Clock, limitMs: number, promise: Promise<T>): Promise<T> {
-  let cancel: (() => void) | undefined;
-  const late = new Promise<never>((_, reject) => {
-    cancel = clock.after(limitMs, () =>
-      reject(new CallError(STATUS.DEADLINE_EXCEEDED, `not within ${Math.round(limitMs)} ms`)),
-    );
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    cancel?.();
   }
 }
 

@@ -6,26 +6,11 @@ import {
 } from 'node:http';
 import type { Intent } from '../../policy/intent.ts';
 import { http1Exchange } from '../http/client-exchange.ts';
+import { countOf, endToEnd, type Field, type Framing, requestFraming } from '../http/fields.ts';
 import type { LocalServices } from '../local-services.ts';
 import type { EgressPipeline } from '../pipeline.ts';
 import { answerBody, type ProxyAnswer } from '../responses.ts';
 import type { Tunnels } from '../tunnels.ts';
-
-/** Fields of one hop, which a proxy must not pass on (RFC 9110, 7.6.1). */
-const HOP_BY_HOP: ReadonlySet<string> = new Set([
-  'connection',
-  'proxy-connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  // Set anew from the parsed message.
-  'content-length',
-  'host',
-]);
 
 export interface ForwardTotals {
   readonly sentBytes: number;
@@ -90,10 +75,14 @@ export async function handleForward(
     });
     return;
   }
-  const framing = requestFraming(request);
-  if (framing === undefined) {
-    const detail = 'the length of the request is ambiguous, or it names its host twice';
-    answer(response, { status: 400, error: 'invalid_request_target', detail });
+  const framing = requestFraming(request.headers, request.rawHeaders, request.httpVersion);
+  if (framing.kind === 'ambiguous' || countOf(request.rawHeaders, 'host') > 1) {
+    const why = framing.kind === 'ambiguous' ? framing.why : 'it names its host twice';
+    answer(response, {
+      status: 400,
+      error: 'invalid_request_target',
+      detail: `the request is ambiguous: ${why}`,
+    });
     return;
   }
   const service = local.find(intent);
@@ -127,8 +116,8 @@ export async function handleForward(
     method: request.method ?? 'GET',
     path: `${url.pathname}${url.search}`,
     headers: {
-      ...endToEnd(request),
-      ...framing,
+      ...grouped(endToEnd(request.rawHeaders, request.headers.connection)),
+      ...framingFields(framing),
       host: url.host,
       via: '1.1 openshell-sandbox',
       connection: 'close',
@@ -153,7 +142,7 @@ export async function handleForward(
   outgoing.once('response', (incoming) => {
     const length = incoming.headers['content-length'];
     response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage, {
-      ...endToEnd(incoming),
+      ...grouped(endToEnd(incoming.rawHeaders, incoming.headers.connection)),
       ...(length === undefined ? {} : { 'content-length': length }),
       connection: 'close',
     });
@@ -167,34 +156,25 @@ export async function handleForward(
   request.pipe(outgoing);
 }
 
-/**
- * How the body is framed onwards, from what the parser made of the request and never from fields that
- * the client may have nominated away. Undefined when the request must be refused (RFC 9112, 6.1 and 3.2).
- */
-function requestFraming(request: IncomingMessage): OutgoingHttpHeaders | undefined {
-  const names = request.rawHeaders.filter((_, index) => index % 2 === 0).map((name) => name.toLowerCase());
-  if (names.filter((name) => name === 'host').length > 1) return undefined;
-  const coding = request.headers['transfer-encoding'];
-  const length = request.headers['content-length'];
-  if (coding !== undefined) {
-    const plain =
-      coding.trim().toLowerCase() === 'chunked' && request.httpVersion === '1.1' && length === undefined;
-    return plain ? { 'transfer-encoding': 'chunked' } : undefined;
+/** The body is framed onwards as it came, whatever fields the client has nominated away. */
+function framingFields(framing: Framing): OutgoingHttpHeaders {
+  switch (framing.kind) {
+    case 'none':
+      return {};
+    case 'length':
+      return { 'content-length': framing.bytes };
+    case 'chunked':
+      return { 'transfer-encoding': 'chunked' };
   }
-  return length === undefined ? {} : { 'content-length': length };
 }
 
-/** The fields that travel on: neither those of one hop, nor those that say how the message is framed. */
-function endToEnd(message: IncomingMessage): OutgoingHttpHeaders {
-  const named = (message.headers.connection ?? '').split(',').map((name) => name.trim().toLowerCase());
+/** As Node takes fields that stand more than once. */
+function grouped(fields: readonly Field[]): OutgoingHttpHeaders {
   const headers: Record<string, string | string[]> = Object.create(null);
-  const raw = message.rawHeaders;
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = (raw[i] ?? '').toLowerCase();
-    const value = raw[i + 1] ?? '';
-    if (HOP_BY_HOP.has(name) || named.includes(name)) continue;
-    const before = headers[name];
-    headers[name] =
+  for (const [name, value] of fields) {
+    const key = name.toLowerCase();
+    const before = headers[key];
+    headers[key] =
       before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value];
   }
   return headers;

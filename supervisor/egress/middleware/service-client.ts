@@ -9,6 +9,7 @@ import {
 import type { Clock, Random } from '../../clock.ts';
 import { err, ok, type Result } from '../../result.ts';
 import { type Connection, openConnection } from '../../rpc/connection.ts';
+import { within } from '../../rpc/deadline.ts';
 import { CallError, codeOf, STATUS } from '../../rpc/status.ts';
 import { callOnce, decode, type Method } from '../../rpc/unary.ts';
 import type { Resolve } from '../resolver.ts';
@@ -237,18 +238,3 @@ export class ServiceClient implements MiddlewareService {
 
 const pathOf = (method: { readonly name: string }): string =>
   `/${SupervisorMiddlewareDefinition.fullName}/${method.name}`;
-
-/** The promise, or DEADLINE_EXCEEDED when it takes longer. */
-async function within<T>(clock: Clock, limitMs: number, promise: Promise<T>): Promise<T> {
-  let cancel: (() => void) | undefined;
-  const late = new Promise<never>((_, reject) => {
-    cancel = clock.after(limitMs, () =>
-      reject(new CallError(STATUS.DEADLINE_EXCEEDED, `not within ${Math.round(limitMs)} ms`)),
-    );
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    cancel?.();
-  }
-}
