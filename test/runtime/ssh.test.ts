@@ -258,16 +258,26 @@ for (const place of places) {
           const commands = async () => {
             const pid = await ssh.sandbox.pid();
             const all = pid === undefined ? [] : tree(pid);
-            return all.map((one) => ({ one, words: readFileSync(`/proc/${one}/cmdline`, 'latin1') }));
+            return all.flatMap((one) => {
+              try {
+                return [{ one, words: readFileSync(`/proc/${one}/cmdline`, 'latin1') }];
+              } catch {
+                return []; // it has ended meanwhile
+              }
+            });
           };
           const count = async (words: string) =>
             (await commands()).filter((command) => command.words === words).length;
+          const standIns = async () =>
+            (await commands()).filter(({ words }) => words.includes('\0join')).map(({ one }) => one);
           const asleep = 'sleep\x002001\0';
+          const before = new Set(await standIns());
           const ran = ssh.run(['setsid sleep 2002 & sleep 2001; echo never']);
           await expect.poll(() => count(asleep), { timeout: 10_000 }).toBe(1);
-          // The first one is the main process's.
-          const standIns = (await commands()).filter(({ words }) => words.includes('\0join'));
-          process.kill(Math.max(...standIns.map(({ one }) => one)), 'SIGKILL');
+          // Not by their numbers: those begin again at the lowest.
+          const added = (await standIns()).filter((one) => !before.has(one));
+          expect(added).toHaveLength(1);
+          process.kill(Number(added[0]), 'SIGKILL');
           await expect.poll(() => count(asleep), { timeout: 10_000 }).toBe(0);
           expect((await ran).code).toBe(137);
           await ssh.run(['kill $(ps -eo pid,args | grep "[s]leep 2002" | cut -c1-8)']);
