@@ -183,7 +183,11 @@ export class Session {
   /** Signals everybody of the session who is to go with it. False when nobody is left. */
   #tell(leader: number, signal: NodeJS.Signals): boolean {
     const { members, kill } = this.#options;
-    const going = members(leader).filter(({ group, ignoresHangup }) => group === leader || !ignoresHangup);
+    const found = members(leader);
+    // The kernel keeps a leader's number for its session while that has a process. Somebody who has the number after
+    // the leader's end leads another session: of ours all have gone, and the numbers have begun again.
+    if (this.#exited && found.some(({ pid }) => pid === leader)) return false;
+    const going = found.filter(({ group, ignoresHangup }) => group === leader || !ignoresHangup);
     for (const { pid } of going) kill(pid, signal);
     return going.length > 0;
   }

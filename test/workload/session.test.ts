@@ -136,6 +136,20 @@ test('who is left by its caller is hung up, then ended, then killed, with all of
   expect(sent).toEqual([]);
 });
 
+test('another session that got the number of one that was hung up is none of it', async () => {
+  const { sessions, clock, sent, processes, has } = fixture();
+  const session = await sessions.start(REQUEST);
+  if (!session.ok) throw new Error('it did not start');
+  has(member(41, 41), member(60, 60));
+  session.value.end();
+  expect(sent.splice(0)).toEqual(['SIGHUP group', 'SIGHUP 41', 'SIGHUP 60']);
+  processes[0]?.end({ kind: 'signal', signal: 'SIGHUP' });
+  await session.value.exited;
+  has(member(41, 41), member(80, 80));
+  clock.run(60_000);
+  expect(sent).toEqual([]);
+});
+
 test('what a program leaves behind when it ends by itself is left alone', async () => {
   const { sessions, sent, processes, clock } = fixture();
   const session = await sessions.start(REQUEST);
