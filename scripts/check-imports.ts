@@ -35,6 +35,7 @@ const ROOT_PARTS = [
   'upstream-settings',
   'relay-report',
   'egress-plane',
+  'foundation',
   'gateway-plane',
   'interception',
   'metrics-page',
