@@ -3,15 +3,13 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from 'ssh2';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { VirtualClock } from '../gateway/virtual-clock.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { accessFixture, exec, finished, login, run } from './access-fixture.ts';
 import { heard, open, openForward, packet, request, send, text, u32 } from './packets.ts';
 
-const undo: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const undo = undoAfterEach();
 
 function fixture(overrides: Parameters<typeof accessFixture>[0] = {}) {
   const made = accessFixture(overrides);

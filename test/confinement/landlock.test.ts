@@ -1,13 +1,11 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, statSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { landlockNote, loopbackPorts, settledRules } from '../../supervisor/confinement/landlock.ts';
 import { makeMissingPaths } from '../../supervisor/confinement/missing-paths.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'missing-paths-'));
-chmodSync(directory, 0o755);
-afterAll(() => rmSync(directory, { recursive: true }));
+const { directory } = temporaryDirectory('missing-paths-');
 
 const RULES = { readOnly: ['/usr'], readWrite: ['/tmp'] };
 

@@ -1,12 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { unchanged } from '../../supervisor/confinement/privileges.ts';
 import { openTerminal } from '../../supervisor/confinement/terminal.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'terminal-test-'));
-afterAll(() => rmSync(directory, { recursive: true }));
+const { directory } = temporaryDirectory('terminal-test-');
 
 test('the reason why a container has no terminals is told, however soon their holder ends', async () => {
   const launcher = join(directory, 'holder');

@@ -2,16 +2,14 @@
 import { spawn } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { lineClient } from '../../scripts/bench/bounded.ts';
 import { openFilesLimit, slotsFor } from '../../supervisor/egress/connection-slots.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { exchange, startUpstream } from './proxy-fixture.ts';
 
 const PROXY = fileURLToPath(new URL('flood-proxy.ts', import.meta.url));
-const undo: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const undo = undoAfterEach();
 
 /** A proxy in a process that may open so many descriptors. */
 async function start(descriptors: number) {

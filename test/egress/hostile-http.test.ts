@@ -1,12 +1,12 @@
-import { connect as connectHttp2, createSecureServer, type Http2Server } from 'node:http2';
+import { createSecureServer, type Http2Server } from 'node:http2';
 import { createServer, type Socket } from 'node:net';
-import type { TLSSocket } from 'node:tls';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createInspectingServer } from '../../supervisor/egress/http/inspecting-server.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import {
-  type Authorities,
   collect,
   makeAuthorities,
+  openHttp2,
   secure,
   startHttps,
   startInspectingProxy,
@@ -14,14 +14,8 @@ import {
 } from './inspection-fixture.ts';
 import { startUpstream } from './proxy-fixture.ts';
 
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 const WAIT = { timeout: 10_000 };
 
 const policy = (
@@ -56,11 +50,7 @@ async function rawServer(onData: Parameters<typeof startUpstream>[0], yaml = pol
 
 /** A client's HTTP/2 session to a server of the test's choice. */
 async function overHttp2(upstreamPort: number, proxyPort: number) {
-  const socket: TLSSocket = await secure(proxyPort, 'api.test', upstreamPort, authorities, {
-    protocols: ['h2'],
-  });
-  const session = connectHttp2('https://api.test', { createConnection: () => socket });
-  session.on('error', () => undefined);
+  const session = await openHttp2(proxyPort, 'api.test', upstreamPort, authorities);
   undo.push(() => session.destroy());
   const request = (headers: Record<string, string>, body?: string) =>
     new Promise<{ status: number; text: string; headers: Record<string, unknown>; ended: boolean }>(

@@ -1,11 +1,12 @@
 import type { RequestListener } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import type { Socket } from 'node:net';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { undoAfterEach } from '../undo-after-each.ts';
 import {
-  type Authorities,
   bodyOf,
   collect,
+  echo,
   makeAuthorities,
   secure,
   startHttp,
@@ -14,14 +15,8 @@ import {
   tunnel,
 } from './inspection-fixture.ts';
 
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 const policy = (port: number, more = '') => `version: 1
 network_policies:
@@ -39,22 +34,6 @@ network_policies:
 ${more}
     binaries: [{ path: "/**" }]
 `;
-
-/** Answers with what it received, as JSON. */
-const echo: RequestListener = (request, response) => {
-  const chunks: Buffer[] = [];
-  request.on('data', (chunk: Buffer) => chunks.push(chunk));
-  request.on('end', () => {
-    const { method, url, headers, trailers } = request;
-    response.setHeader('Content-Type', 'application/json');
-    if (request.httpVersion === '2.0') response.addTrailers({ 'x-sum': '7' });
-    response.end(
-      request.method === 'HEAD'
-        ? undefined
-        : JSON.stringify({ method, url, headers, trailers, body: Buffer.concat(chunks).toString('latin1') }),
-    );
-  });
-};
 
 async function plain(listener: RequestListener = echo, yaml = policy) {
   const upstream = await startHttp(listener);

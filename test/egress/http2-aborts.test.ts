@@ -1,23 +1,12 @@
 /** What is broken off over HTTP/2 ends as broken off: nobody may take a part for the whole (RFC 9113, 8.1). */
-import { type ClientHttp2Stream, connect, type Http2Session, type ServerHttp2Stream } from 'node:http2';
-import { afterEach, beforeAll, expect, test } from 'vitest';
-import {
-  type Authorities,
-  makeAuthorities,
-  secure,
-  startHttps,
-  startInspectingProxy,
-} from './inspection-fixture.ts';
+import type { ClientHttp2Stream, ServerHttp2Stream } from 'node:http2';
+import { expect, test } from 'vitest';
+import { undoAfterEach } from '../undo-after-each.ts';
+import { makeAuthorities, openHttp2, startHttps, startInspectingProxy } from './inspection-fixture.ts';
 
 const WAIT = { timeout: 15_000 };
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 /** How a stream went: its end, and whether it was reset. */
 function fateOf(stream: ClientHttp2Stream | ServerHttp2Stream) {
@@ -50,13 +39,9 @@ network_policies:
 `,
   );
   undo.push(() => proxy.stop());
-  const socket = await secure(port, 'api.test', upstream.port, authorities, { protocols: ['h2'] });
-  const session: Http2Session = connect(`https://api.test:${upstream.port}`, {
-    createConnection: () => socket,
-  });
-  session.on('error', () => undefined);
+  const session = await openHttp2(port, 'api.test', upstream.port, authorities);
   undo.push(() => session.destroy());
-  return session as ReturnType<typeof connect>;
+  return session;
 }
 
 test('an upload that its client gives up is no whole one for the server', async () => {

@@ -1,14 +1,14 @@
 /** What people run, under policy: each trusts the sandbox’s certificates, is allowed once and denied once, and is told of it. */
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { NODE } from '../../scripts/lib/paths.ts';
 import { ensureRootfs } from '../../scripts/lib/rootfs.ts';
 import { runSandbox, type SandboxOptions } from '../../scripts/lib/sandbox.ts';
 import { ADDRESS, startWorld, type World } from '../../scripts/lib/world.ts';
+import { describeUnless } from '../runtime/describe-unless.ts';
 import { missing } from '../runtime/requirements.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { makePackages } from './clients/packages.ts';
 import { makePrograms, type Programs } from './clients/programs.ts';
 
@@ -20,12 +20,7 @@ const PLACES: readonly (readonly [string, Partial<SandboxOptions>])[] = [
 const HOSTS = ['api.test', 'chat.test', 'git.test', 'grpc.test', 'npm.test', 'pip.test'] as const;
 const PORT = '4443';
 
-const directory = mkdtempSync(join(tmpdir(), 'clients-test-'));
-chmodSync(directory, 0o755);
-const file = (name: string, text: string): string => {
-  writeFileSync(join(directory, name), text, { mode: 0o644 });
-  return join(directory, name);
-};
+const { directory, file } = temporaryDirectory('clients-test-');
 const endpoint = (host: string, protocol: string, ...rules: readonly string[]): string => `
   ${host.split('.')[0]}:
     endpoints:
@@ -108,14 +103,10 @@ beforeAll(async () => {
   servers.stderr?.pipe(process.stderr);
   await new Promise((done) => servers.stdout?.once('data', done));
 }, 300_000);
-afterAll(async () => {
-  await world?.stop();
-  rmSync(directory, { recursive: true });
-});
+afterAll(() => world?.stop());
 
-describe.skipIf(why !== undefined).each(PLACES)(
-  `%s${why === undefined ? '' : ` (skipped: ${why})`}`,
-  (_, place) => {
+for (const [name, place] of PLACES) {
+  describeUnless(why, name, () => {
     let facts: Readonly<Record<string, string>>;
     beforeAll(async () => {
       const network = await world.network();
@@ -174,5 +165,5 @@ describe.skipIf(why !== undefined).each(PLACES)(
       skip(programs.absent.has('go'), programs.absent.get('go'));
       expect(facts['go']).toMatch(/^200 \{"answered":"\/allowed".* 403 \{"error":"policy_denied"/);
     });
-  },
-);
+  });
+}

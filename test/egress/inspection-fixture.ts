@@ -1,6 +1,6 @@
 import type { RequestListener, Server } from 'node:http';
 import { createServer as createHttp } from 'node:http';
-import { createSecureServer } from 'node:http2';
+import { type ClientHttp2Session, connect as connectHttp2, createSecureServer } from 'node:http2';
 import { createServer as createTls } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls, type SecureContext, type TLSSocket } from 'node:tls';
@@ -52,6 +52,22 @@ export async function startInspectingProxy(
     requests: () => started.events.filter((event) => event.kind === 'request').map(({ request }) => request),
   };
 }
+
+/** Answers with what it received, as JSON. */
+export const echo: RequestListener = (request, response) => {
+  const chunks: Buffer[] = [];
+  request.on('data', (chunk: Buffer) => chunks.push(chunk));
+  request.on('end', () => {
+    const { method, url, headers, trailers } = request;
+    response.setHeader('Content-Type', 'application/json');
+    if (request.httpVersion === '2.0') response.addTrailers({ 'x-sum': '7' });
+    response.end(
+      request.method === 'HEAD'
+        ? undefined
+        : JSON.stringify({ method, url, headers, trailers, body: Buffer.concat(chunks).toString('latin1') }),
+    );
+  });
+};
 
 export interface Started {
   readonly port: number;
@@ -143,6 +159,19 @@ export async function secure(
     secured.once('error', reject);
     secured.once('secureConnect', () => resolve(secured));
   });
+}
+
+/** A client's HTTP/2 session in such TLS. */
+export async function openHttp2(
+  proxyPort: number,
+  host: string,
+  port: number,
+  authorities: Authorities,
+): Promise<ClientHttp2Session> {
+  const socket = await secure(proxyPort, host, port, authorities, { protocols: ['h2'] });
+  const session = connectHttp2(`https://${host}:${port}`, { createConnection: () => socket });
+  session.on('error', () => undefined);
+  return session;
 }
 
 /** Writes bytes and collects what comes until the connection ends. */

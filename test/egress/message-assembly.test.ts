@@ -1,20 +1,15 @@
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FrameBoundary } from '../../supervisor/egress/protocols/frame-boundary.ts';
 import { MessageAssembly } from '../../supervisor/egress/protocols/message-assembly.ts';
-import { type Authorities, makeAuthorities } from './inspection-fixture.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
+import { makeAuthorities } from './inspection-fixture.ts';
 import { frame, startChat } from './websocket-fixture.ts';
 
 const WAIT = { timeout: 15_000 };
 const TEXT = 1;
 const CONTINUATION = 0;
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 async function chat(assembly: MessageAssembly) {
   const started = await startChat(authorities, { proxy: { assembly } });

@@ -1,27 +1,25 @@
 import { connect, createServer } from 'node:net';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../supervisor/clock.ts';
 import { ConnectionSlots } from '../../supervisor/egress/connection-slots.ts';
 import { judgeAddress } from '../../supervisor/policy/addresses.ts';
 import { ok } from '../../supervisor/result.ts';
 import { MainStart } from '../../supervisor/workload/main-start.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { allow, exchange, startProxy, startUpstream, type Upstream } from './proxy-fixture.ts';
 
 /** Callers are looked for among all processes of the machine, which takes a while on a busy one. */
 const eventually = (check: () => void) => vi.waitFor(check, { timeout: 10_000 });
-const cleanup: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of cleanup.splice(0).reverse()) await step();
-});
+const undo = undoAfterEach();
 
 const proxyWith = async (options: Parameters<typeof startProxy>[0] = {}) => {
   const made = await startProxy(options);
-  cleanup.push(() => made.proxy.stop());
+  undo.push(() => made.proxy.stop());
   return made;
 };
 const upstreamWith = async (onData: Parameters<typeof startUpstream>[0]): Promise<Upstream> => {
   const made = await startUpstream(onData);
-  cleanup.push(() => made.stop());
+  undo.push(() => made.stop());
   return made;
 };
 const echo = () => upstreamWith((socket, all) => void (all.endsWith('ping') && socket.write('pong')));
@@ -101,7 +99,7 @@ describe('CONNECT', () => {
   test('a server that speaks first is waited for where middlewares may be passed over', async () => {
     const upstream = createServer((socket) => socket.end('220 hello'));
     await new Promise<void>((resolve) => void upstream.listen(0, '127.0.0.1', resolve));
-    cleanup.push(() => upstream.close());
+    undo.push(() => upstream.close());
     const middlewares = [{ config: { name: 'scan', onError: 'fail_open' }, matches: () => true }];
     const { proxy } = await proxyWith({
       authorize: () => ({ ...allow(), inspect: true, middlewares }) as unknown as ReturnType<typeof allow>,
@@ -124,7 +122,7 @@ describe('CONNECT', () => {
       authorize: () => ({ ...allow(), inspect: true, middlewares }) as unknown as ReturnType<typeof allow>,
     });
     const client = connect({ port: proxy.port, host: '127.0.0.1', noDelay: true });
-    cleanup.push(() => client.destroy());
+    undo.push(() => client.destroy());
     client.on('error', () => undefined);
     client.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`);
     await new Promise((resolve) => client.once('data', resolve));
@@ -209,7 +207,7 @@ describe('CONNECT', () => {
     const { proxy } = await proxyWith({ generation: () => generation, authorize: () => allow(generation) });
     const open = async () => {
       const socket = connect(proxy.port, '127.0.0.1');
-      cleanup.push(() => socket.destroy());
+      undo.push(() => socket.destroy());
       socket.on('error', () => undefined);
       socket.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\n`);
       await new Promise((resolve) => socket.once('data', resolve));
@@ -246,7 +244,7 @@ describe('CONNECT', () => {
     const upstream = await upstreamWith((socket) => void socket.end(Buffer.alloc(size, 'z')));
     const { proxy } = await proxyWith();
     const socket = connect({ port: proxy.port, host: '127.0.0.1', allowHalfOpen: true });
-    cleanup.push(() => socket.destroy());
+    undo.push(() => socket.destroy());
     socket.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\n\r\nx`);
     socket.end();
     await eventually(() => expect(upstream.received()).toBe('x'));
@@ -433,7 +431,7 @@ describe('the listener', () => {
   test('answers 503 beyond its bound and serves again when there is room', async () => {
     const { proxy } = await proxyWith({ slots: new ConnectionSlots(1) });
     const upstream = await startUpstream(() => undefined);
-    cleanup.push(upstream.stop);
+    undo.push(upstream.stop);
     const first = connect(proxy.port, '127.0.0.1');
     first.write(`CONNECT a.test:${upstream.port} HTTP/1.1\r\nHost: a\r\n\r\n`);
     await new Promise((resolve) => first.once('data', resolve));

@@ -1,37 +1,22 @@
-import type { RequestListener } from 'node:http';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { CredentialStore } from '../../supervisor/egress/credentials/credential-store.ts';
 import { sha256, signRequest } from '../../supervisor/egress/credentials/sigv4.ts';
 import { readProviders } from '../dev-gateway/providers.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import {
-  type Authorities,
   bodyOf,
   collect,
+  echo,
   makeAuthorities,
   startHttp,
   startInspectingProxy,
   tunnel,
 } from './inspection-fixture.ts';
 
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 const HOST = 's3.eu-west-1.amazonaws.com';
-const echo: RequestListener = (request, response) => {
-  const chunks: Buffer[] = [];
-  request.on('data', (chunk: Buffer) => chunks.push(chunk));
-  request.on('end', () =>
-    response.end(
-      JSON.stringify({ headers: request.headers, url: request.url, body: Buffer.concat(chunks).toString() }),
-    ),
-  );
-};
 
 async function aws(mode: string, keys: object | undefined = undefined) {
   const upstream = await startHttp(echo);

@@ -1,20 +1,18 @@
 import { type AddressInfo, connect, type Socket } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { serveSocks } from '../../supervisor/egress/adapters/socks.ts';
 import { ConnectionSlots } from '../../supervisor/egress/connection-slots.ts';
 import { listenHere } from '../../supervisor/egress/listen.ts';
 import type { ExplicitProxyOptions } from '../../supervisor/egress/proxy.ts';
 import type { Intent } from '../../supervisor/policy/intent.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { allow, startProxy, startUpstream } from './proxy-fixture.ts';
 
 /** Polls with patience: other tests share the machine. */
 const until = <T>(read: () => T, options: { readonly interval?: number; readonly timeout?: number } = {}) =>
   expect.poll(read, { timeout: 15_000, ...options });
 
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const clean of cleanups.splice(0).reverse()) await clean();
-});
+const undo = undoAfterEach();
 
 /** SOCKS in front of the real pipeline, whose decision the test owns. */
 async function start(options: Partial<ExplicitProxyOptions> = {}, maxConnections?: number) {
@@ -26,7 +24,7 @@ async function start(options: Partial<ExplicitProxyOptions> = {}, maxConnections
     },
     ...options,
   });
-  cleanups.push(() => proxy.stop());
+  undo.push(() => proxy.stop());
   const listener = await listenHere('127.0.0.1', 0);
   if (!listener.ok) throw new Error(listener.error);
   const refused: string[] = [];
@@ -36,7 +34,7 @@ async function start(options: Partial<ExplicitProxyOptions> = {}, maxConnections
     onRefused: (reason) => refused.push(reason),
     ...(maxConnections === undefined ? {} : { slots: new ConnectionSlots(maxConnections) }),
   });
-  cleanups.push(() => server.stop());
+  undo.push(() => server.stop());
   const { port } = listener.value.address() as AddressInfo;
   return { port, intents, events, refused, server, proxy };
 }
@@ -55,7 +53,7 @@ function open(port: number) {
   socket.on('close', () => {
     state.end ||= 'reset';
   });
-  cleanups.push(() => socket.destroy());
+  undo.push(() => socket.destroy());
   return { socket, state };
 }
 
@@ -74,7 +72,7 @@ const GRANTED = '0500 0001 00000000 0000'.replaceAll(' ', '');
 describe('CONNECT', () => {
   test('by name is decided by the name, resolved here, and carried both ways with half-close', async () => {
     const upstream = await startUpstream((socket, all) => void (all === 'hello' && socket.write('world')));
-    cleanups.push(upstream.stop);
+    undo.push(upstream.stop);
     const { port, intents, events } = await start();
     const { socket, state } = open(port);
     socket.write(GREETING);
@@ -91,7 +89,7 @@ describe('CONNECT', () => {
 
   test('with all in one piece, bytes of the tunnel too, loses nothing', async () => {
     const upstream = await startUpstream(() => undefined);
-    cleanups.push(upstream.stop);
+    undo.push(upstream.stop);
     const { port } = await start();
     const { socket } = open(port);
     socket.write(Buffer.concat([GREETING, byName('api.test', upstream.port), Buffer.from('early')]));
@@ -100,7 +98,7 @@ describe('CONNECT', () => {
 
   test('byte by byte works as well', async () => {
     const upstream = await startUpstream(() => undefined);
-    cleanups.push(upstream.stop);
+    undo.push(upstream.stop);
     const { port } = await start();
     const { socket, state } = open(port);
     for (const byte of Buffer.concat([GREETING, byName('api.test', upstream.port)])) {
@@ -195,7 +193,7 @@ describe('what is not carried gets its code', () => {
   test('one connection too many is reset', async () => {
     const { port, server, refused } = await start({}, 1);
     const upstream = await startUpstream(() => undefined);
-    cleanups.push(upstream.stop);
+    undo.push(upstream.stop);
     const { socket, state } = open(port);
     socket.write(Buffer.concat([GREETING, byName('api.test', upstream.port)]));
     await until(() => state.hex).toBe(`0500${GRANTED}`);
@@ -207,7 +205,7 @@ describe('what is not carried gets its code', () => {
 
 test('a tunnel of an older policy is closed', async () => {
   const upstream = await startUpstream(() => undefined);
-  cleanups.push(upstream.stop);
+  undo.push(upstream.stop);
   const { port, proxy } = await start();
   const { socket, state } = open(port);
   socket.write(Buffer.concat([GREETING, byName('api.test', upstream.port)]));

@@ -1,11 +1,11 @@
-import { afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { ProviderProfileCredential } from '../../proto/generated/openshell/v1/openshell.ts';
 import { systemClock } from '../../supervisor/clock.ts';
 import { TokenGrants } from '../../supervisor/egress/credentials/token-grants.ts';
 import { Secret } from '../../supervisor/observability/secret.ts';
 import { err, ok } from '../../supervisor/result.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import {
-  type Authorities,
   bodyOf,
   collect,
   makeAuthorities,
@@ -14,14 +14,8 @@ import {
   tunnel,
 } from './inspection-fixture.ts';
 
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 /** An endpoint that asks for no inspection itself: that a token goes there is reason enough. */
 async function start(protocol: string, fails = false) {

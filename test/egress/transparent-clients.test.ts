@@ -1,13 +1,15 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { NODE } from '../../scripts/lib/paths.ts';
 import { ensureRootfs } from '../../scripts/lib/rootfs.ts';
 import { runSandbox, type SandboxOptions } from '../../scripts/lib/sandbox.ts';
 import { ADDRESS, startWorld, type World } from '../../scripts/lib/world.ts';
+import { describeUnless } from '../runtime/describe-unless.ts';
 import { missing } from '../runtime/requirements.ts';
+import { sandboxPolicy } from '../runtime/sandbox-policy.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const PLACES = [
   { name: 'the socket fence (runc)', options: { runtime: 'runc' }, socket: true },
@@ -19,20 +21,11 @@ const PLACES = [
   { name: 'the namespace fence (gVisor)', options: { runtime: 'runsc' }, socket: false },
 ] as const;
 
-const directory = mkdtempSync(join(tmpdir(), 'transparent-test-'));
-chmodSync(directory, 0o755);
-const file = (name: string, text: string): string => {
-  writeFileSync(join(directory, name), text, { mode: 0o644 });
-  return join(directory, name);
-};
+const { directory, file } = temporaryDirectory('transparent-test-');
 const POLICY = file(
   'policy.yaml',
-  `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /opt, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-landlock: { compatibility: best_effort }
+  sandboxPolicy(
+    `landlock: { compatibility: best_effort }
 network_policies:
   web:
     endpoints: [{ host: api.allowed.test, ports: [80, 443] }, { host: "*.wild.test", port: 80 }]
@@ -47,6 +40,8 @@ network_policies:
     endpoints: [{ host: db.test, ports: [5433, 6380] }, { host: api.allowed.test, port: 5432 }]
     binaries: [{ path: "/usr/lib/postgresql/**" }, { path: /usr/bin/redis-cli }, { path: /usr/bin/nc.openbsd }]
 `,
+    { readOnly: ['/opt'] },
+  ),
 );
 /** What the pod's dnsConfig makes of it; the suffix is one that no rule names. */
 const RESOLV_CONF = file('resolv.conf', 'nameserver 127.0.0.1\nsearch svc.cluster.test\noptions use-vc\n');
@@ -92,10 +87,7 @@ beforeAll(async () => {
       join(import.meta.dirname, 'musl-client.c'),
     ]);
 }, 300_000);
-afterAll(async () => {
-  await world?.stop();
-  rmSync(directory, { recursive: true });
-});
+afterAll(() => world?.stop());
 
 /** Runs a script where names work without a proxy, as the shipped manifests have it. */
 async function run(script: string, options: Partial<SandboxOptions>, lowPorts = true) {
@@ -155,7 +147,7 @@ one udp_dns python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.
 `;
 
 for (const place of PLACES) {
-  describe.skipIf(why !== undefined)(`${place.name}${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
+  describeUnless(why, place.name, () => {
     test('clients that know of no proxy reach what the policy names, and hear of what it does not', async () => {
       const { stdout, stderr, code } = await run(CLIENTS, place.options);
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
@@ -204,7 +196,7 @@ for (const place of PLACES) {
   });
 }
 
-describe.skipIf(why !== undefined)(`busybox${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
+describeUnless(why, 'busybox', () => {
   test('looks names up over UDP in the namespace fence', async () => {
     const { stdout } = await run('nslookup api.allowed.test; nslookup denied.test; echo end', {
       rootfs: 'busybox',
@@ -217,15 +209,12 @@ describe.skipIf(why !== undefined)(`busybox${why === undefined ? '' : ` (skipped
   }, 120_000);
 });
 
-describe.skipIf(why !== undefined)(
-  `a pod whose low ports are closed${why === undefined ? '' : ` (skipped: ${why})`}`,
-  () => {
-    test('is told which sysctl is missing, once, and still has the proxies', async () => {
-      const script = 'getent hosts db.test || echo none; curl -sS http://api.allowed.test/proxied';
-      const { stdout } = await run(script, { flags: ['--upstream-dns', ADDRESS.dns] }, false);
-      expect(stdout).toContain('none\n');
-      expect(stdout).toContain('"path":"/proxied"');
-      expect(stdout.match(/net\.ipv4\.ip_unprivileged_port_start/g)).toHaveLength(1);
-    }, 120_000);
-  },
-);
+describeUnless(why, 'a pod whose low ports are closed', () => {
+  test('is told which sysctl is missing, once, and still has the proxies', async () => {
+    const script = 'getent hosts db.test || echo none; curl -sS http://api.allowed.test/proxied';
+    const { stdout } = await run(script, { flags: ['--upstream-dns', ADDRESS.dns] }, false);
+    expect(stdout).toContain('none\n');
+    expect(stdout).toContain('"path":"/proxied"');
+    expect(stdout.match(/net\.ipv4\.ip_unprivileged_port_start/g)).toHaveLength(1);
+  }, 120_000);
+});

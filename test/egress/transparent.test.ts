@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { connect, type Socket } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../supervisor/clock.ts';
 import { type PolicyDns, startPolicyDns } from '../../supervisor/egress/dns/policy-dns.ts';
 import type { EgressEvent } from '../../supervisor/egress/events.ts';
@@ -9,16 +9,14 @@ import { listenHere } from '../../supervisor/egress/listen.ts';
 import type { ExplicitProxyOptions } from '../../supervisor/egress/proxy.ts';
 import type { Intent } from '../../supervisor/policy/intent.ts';
 import { err, ok } from '../../supervisor/result.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { allow, startProxy, startUpstream } from './proxy-fixture.ts';
 
 /** Polls with patience: other tests share the machine. */
 const until = <T>(read: () => T, options: { readonly interval?: number; readonly timeout?: number } = {}) =>
   expect.poll(read, { timeout: 15_000, ...options });
 
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const clean of cleanups.splice(0).reverse()) await clean();
-});
+const undo = undoAfterEach();
 
 const freePort = async (): Promise<number> => {
   const listener = await listenHere('127.0.0.1', 0);
@@ -43,7 +41,7 @@ async function start(
     observe: (event) => events.push(event),
     ...options,
   });
-  cleanups.push(() => proxy.stop());
+  undo.push(() => proxy.stop());
   const port = await freePort();
   const started = await startPolicyDns({
     listen: options.listen ?? listenHere,
@@ -61,7 +59,7 @@ async function start(
   });
   if (!started.ok) throw new Error(started.error);
   const dns: PolicyDns = started.value;
-  cleanups.push(() => dns.stop());
+  undo.push(() => dns.stop());
   const resolver = new Resolver({ timeout: 2000, tries: 2 });
   resolver.setServers([`127.0.0.1:${port}`]);
   const addressOf = async (name: string): Promise<string> => (await resolver.resolve4(name))[0] ?? '';
@@ -81,7 +79,7 @@ function open(host: string, port: number) {
     state.end = 'end';
     socket.end();
   });
-  cleanups.push(() => socket.destroy());
+  undo.push(() => socket.destroy());
   return { socket, state };
 }
 
@@ -90,7 +88,7 @@ describe('a client that knows of no proxy', () => {
     const upstream = await startUpstream(
       (socket, all) => void (all === 'PING\r\n' && socket.end('+PONG\r\n')),
     );
-    cleanups.push(upstream.stop);
+    undo.push(upstream.stop);
     const { addressOf, intents, resolver, events, dns } = await start(
       new Map([['db.test', [upstream.port]]]),
     );
@@ -110,7 +108,7 @@ describe('a client that knows of no proxy', () => {
 
   test('names have addresses of their own, and the address tells the name at the same port', async () => {
     const upstream = await startUpstream(() => undefined);
-    cleanups.push(upstream.stop);
+    undo.push(upstream.stop);
     const ports = [upstream.port];
     const { addressOf, intents } = await start(
       new Map([
@@ -171,7 +169,7 @@ describe('a client that knows of no proxy', () => {
 
   test('is reset, not answered in HTTP, when requests must be seen and it speaks something else', async () => {
     const upstream = await startUpstream(() => undefined);
-    cleanups.push(upstream.stop);
+    undo.push(upstream.stop);
     const { addressOf } = await start(new Map([['a.test', [upstream.port]]]), {
       authorize: () => ({ ...allow(), inspect: true }) as ReturnType<typeof allow>,
     });
@@ -185,7 +183,7 @@ describe('a client that knows of no proxy', () => {
 describe('when the policy changes', () => {
   test('a name that is dropped loses its address, listeners and, with the generation, its connections', async () => {
     const upstream = await startUpstream(() => undefined);
-    cleanups.push(upstream.stop);
+    undo.push(upstream.stop);
     const policy = new Map([['a.test', [upstream.port]]]);
     const { addressOf, dns, proxy, resolver } = await start(policy);
     const address = await addressOf('a.test');
@@ -205,7 +203,7 @@ describe('when the policy changes', () => {
 
   test('a name that stays keeps its address and changes its ports, without being asked for again', async () => {
     const [first, second] = [await startUpstream(() => undefined), await startUpstream(() => undefined)];
-    cleanups.push(first.stop, second.stop);
+    undo.push(first.stop, second.stop);
     const policy = new Map([['a.test', [first.port]]]);
     const { addressOf, dns } = await start(policy);
     const address = await addressOf('a.test');

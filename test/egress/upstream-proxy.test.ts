@@ -1,15 +1,13 @@
 import { createServer, type Server } from 'node:http';
 import { connect, type Socket } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { parseNoProxy, type UpstreamProxy } from '../../supervisor/egress/upstream-proxy.ts';
 import { Secret } from '../../supervisor/observability/secret.ts';
 import { err, ok } from '../../supervisor/result.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { exchange, startProxy, startUpstream } from './proxy-fixture.ts';
 
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const undo = undoAfterEach();
 
 /** A proxy of a site that connects everything to one port, and tells what it was asked. */
 async function startSiteProxy(target: number, answer: (socket: Socket) => boolean = () => true) {

@@ -6,7 +6,12 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { type Authorities, startHttp, startInspectingProxy, tunnel } from './inspection-fixture.ts';
 
 export const KEY = 'AAAAAAAAAAAAAAAAAAAAAA==';
-export const chatPolicy = (port: number, more = '') => `version: 1
+const CHAT_RULES = [
+  '{ method: GET, path: "/chat" }',
+  '{ method: GET, path: "/mute" }',
+  '{ method: WEBSOCKET_TEXT, path: "/chat" }',
+];
+export const chatPolicy = (port: number, more = '', rules: readonly string[] = CHAT_RULES) => `version: 1
 network_policies:
   chat:
     endpoints:
@@ -15,9 +20,7 @@ network_policies:
         protocol: websocket
         enforcement: enforce
         rules:
-          - allow: { method: GET, path: "/chat" }
-          - allow: { method: GET, path: "/mute" }
-          - allow: { method: WEBSOCKET_TEXT, path: "/chat" }
+${rules.map((rule) => `          - allow: ${rule}`).join('\n')}
 ${more}
     binaries: [{ path: "/**" }]
 `;

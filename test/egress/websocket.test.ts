@@ -1,15 +1,17 @@
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Authorities, bodyOf, makeAuthorities, tunnel } from './inspection-fixture.ts';
+import { describe, expect, test } from 'vitest';
+import { undoAfterEach } from '../undo-after-each.ts';
+import {
+  bodyOf,
+  makeAuthorities,
+  openHttp2,
+  startHttps,
+  startInspectingProxy,
+  tunnel,
+} from './inspection-fixture.ts';
 import { chatPolicy, frame, handshake, KEY, RawClient, startChat } from './websocket-fixture.ts';
 
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 const WAIT = { timeout: 10_000 };
 async function chat(options: Parameters<typeof startChat>[1] = {}) {
@@ -30,20 +32,12 @@ const PING = 9;
 const PONG = 10;
 
 /** Denies one path of GraphQL operations, by name of field. */
-const graphqlPolicy = (port: number) => `version: 1
-network_policies:
-  chat:
-    endpoints:
-      - host: chat.test
-        port: ${port}
-        protocol: websocket
-        enforcement: enforce
-        rules:
-          - allow: { method: GET, path: "/chat" }
-          - allow: { operation_type: query, fields: [hello] }
-          - allow: { operation_type: subscription, fields: [news] }
-    binaries: [{ path: "/**" }]
-`;
+const graphqlPolicy = (port: number) =>
+  chatPolicy(port, '', [
+    '{ method: GET, path: "/chat" }',
+    '{ operation_type: query, fields: [hello] }',
+    '{ operation_type: subscription, fields: [news] }',
+  ]);
 
 describe('a WebSocket handshake', () => {
   test('that a rule allows reaches the server as it was meant, and its messages pass', async () => {
@@ -142,8 +136,6 @@ describe('a WebSocket handshake', () => {
   );
 
   test('over HTTP/2 (extended CONNECT) is refused', async () => {
-    const { connect } = await import('node:http2');
-    const { secure, startHttps, startInspectingProxy } = await import('./inspection-fixture.ts');
     const asked: string[] = [];
     const upstream = await startHttps(authorities, (request, response) => {
       asked.push(request.url ?? '');
@@ -154,9 +146,7 @@ describe('a WebSocket handshake', () => {
       () => upstream.stop(),
       () => proxy.proxy.stop(),
     );
-    const socket = await secure(proxy.port, 'chat.test', upstream.port, authorities, { protocols: ['h2'] });
-    const session = connect('https://chat.test', { createConnection: () => socket });
-    session.on('error', () => undefined);
+    const session = await openHttp2(proxy.port, 'chat.test', upstream.port, authorities);
     undo.push(() => session.destroy());
     await new Promise((resolve) => session.once('remoteSettings', resolve));
     expect(session.remoteSettings.enableConnectProtocol).not.toBe(true);

@@ -8,21 +8,22 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { type RunningSandbox, type SandboxResult, startSandbox } from '../../scripts/lib/sandbox.ts';
-import { ADDRESS, type Network, startWorld, type World } from '../../scripts/lib/world.ts';
+import { ADDRESS, type Network } from '../../scripts/lib/world.ts';
+import { describeUnless } from '../runtime/describe-unless.ts';
 import { commandsOf, isSeenFromOutside, PLACES, type Place } from '../runtime/places.ts';
 import { missing } from '../runtime/requirements.ts';
+import { CURL_TO_API, sandboxPolicy } from '../runtime/sandbox-policy.ts';
+import { sharedWorld } from '../runtime/world-fixture.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { attemptNames, type Claim, compileEscape, readClaims } from './program.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'escape-test-'));
-chmodSync(directory, 0o755);
+const { directory, file } = temporaryDirectory('escape-test-');
 const tools = join(directory, 'tools');
 mkdirSync(tools);
 compileEscape(join(tools, 'escape'));
@@ -32,32 +33,13 @@ const TOKEN = 'token-b81d5e60';
 /** The attempts; then what processes of others show of themselves, for the secrets that must not be in it. */
 const RUN = `/opt/escape/escape "$@"; for f in /proc/[0-9]*/environ /proc/[0-9]*/cmdline; do tr '\\0' '\\n' < $f; done 2>/dev/null; echo looked`;
 
-const POLICY = join(directory, 'policy.yaml');
-writeFileSync(
-  POLICY,
-  `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /sys, /dev/urandom, /opt/escape]
-  read_write: [/tmp, /dev/null]
-landlock: { compatibility: best_effort }
-network_policies:
-  api:
-    endpoints: [{ host: api.allowed.test, port: 80 }]
-    binaries: [{ path: /usr/bin/curl }]
-`,
-  { mode: 0o644 },
+const POLICY = file(
+  'policy.yaml',
+  sandboxPolicy(`landlock: { compatibility: best_effort }\n${CURL_TO_API}`, {
+    readOnly: ['/sys', '/opt/escape'],
+  }),
 );
-
-let world: World;
-const unrunnable = missing();
-beforeAll(async () => {
-  if (unrunnable === undefined) world = await startWorld();
-}, 60_000);
-afterAll(async () => {
-  await world?.stop();
-  rmSync(directory, { recursive: true });
-});
+const world = sharedWorld();
 
 /** What the supervisor's process is allowed to be, as seen from outside. */
 interface Standing {
@@ -156,7 +138,7 @@ const beside = (network: Network, command: readonly string[]): ChildProcess =>
   });
 
 async function observe(place: Place & { readonly bare?: boolean }): Promise<Observed> {
-  const network = await world.network();
+  const network = await world().network();
   const home = mkdtempSync(join(directory, 'place-'));
   chmodSync(home, 0o777);
   const canary = join(home, 'canary');
@@ -169,7 +151,7 @@ async function observe(place: Place & { readonly bare?: boolean }): Promise<Obse
   const key = join(home, 'key');
   writeFileSync(key, SECRET, { mode: 0o444 });
   const sniffer = await observer(
-    world.spawn(['python3', join(import.meta.dirname, 'sniffer.py'), network.address]),
+    world().spawn(['python3', join(import.meta.dirname, 'sniffer.py'), network.address]),
   );
   const name = `canary-${process.pid}-${network.address}`;
   const listener = await observer(
@@ -291,7 +273,7 @@ const OPEN_WITHOUT = [
   ...['init-sigio-setown', 'namespace-user', 'seccomp-filter', 'everybody-nice', 'keyctl', 'environment'],
 ];
 
-describe.skipIf(unrunnable !== undefined)('out of a container without a supervisor', () => {
+describeUnless(missing(), 'out of a container without a supervisor', () => {
   test('the same attempts succeed', async () => {
     const { result, packets } = await observe({
       name: 'none',
@@ -309,49 +291,48 @@ describe.skipIf(unrunnable !== undefined)('out of a container without a supervis
 
 for (const place of PLACES) {
   const why = missing(...commandsOf(place), 'gcc', 'python3');
-  describe.skipIf(why !== undefined)(
-    `out of ${place.name}${why === undefined ? '' : ` (skipped: ${why})`}`,
-    () => {
-      let seen: Observed;
-      beforeAll(async () => {
-        seen = await observe(place);
-      }, 300_000);
+  describeUnless(why, `out of ${place.name}`, () => {
+    let seen: Observed;
+    beforeAll(async () => {
+      seen = await observe(place);
+    }, 300_000);
 
-      test.for(names)('%s', (name, { skip }) => {
-        const claim = seen.claims.get(name);
-        expect(claim, `the program says nothing of ${name}:\n${seen.result.stderr}`).toBeDefined();
-        if (claim?.outcome === 'impossible') return skip(claim.detail);
-        const open = KNOWN_OPEN[place.name]?.some((pattern) => pattern.test(name)) === true;
-        if (open && claim?.outcome === 'escaped') return skip(`known and stated: ${claim.detail}`);
-        expect(claim).toMatchObject({ outcome: 'refused' });
-      });
+    test.for(names)('%s', (name, { skip }) => {
+      const claim = seen.claims.get(name);
+      expect(claim, `the program says nothing of ${name}:\n${seen.result.stderr}`).toBeDefined();
+      if (claim?.outcome === 'impossible') return skip(claim.detail);
+      const open = KNOWN_OPEN[place.name]?.some((pattern) => pattern.test(name)) === true;
+      if (open && claim?.outcome === 'escaped') return skip(`known and stated: ${claim.detail}`);
+      expect(claim).toMatchObject({ outcome: 'refused' });
+    });
 
-      test('no environment and no command line tells the token', () => {
-        expect(seen.result.stdout).toContain('PATH=');
-        expect(seen.result.stdout).not.toContain(TOKEN);
-      });
+    test('no environment and no command line tells the token', () => {
+      expect(seen.result.stdout).toContain('PATH=');
+      expect(seen.result.stdout).not.toContain(TOKEN);
+    });
 
-      test('no packet left but the supervisor’s own', () => {
-        // UDP and TCP to the name server, when a name of the policy was asked for.
-        const own = new RegExp(`^ipv4 (6|17) ${ADDRESS.dns.replaceAll('.', '\\.')} 53$`);
-        expect(seen.packets.filter((packet) => !own.test(packet))).toEqual([]);
-      });
+    test('no packet left but the supervisor’s own', () => {
+      // UDP and TCP to the name server, when a name of the policy was asked for.
+      const own = new RegExp(`^ipv4 (6|17) ${ADDRESS.dns.replaceAll('.', '\\.')} 53$`);
+      expect(seen.packets.filter((packet) => !own.test(packet))).toEqual([]);
+    });
 
-      test('nobody outside was reached', () => {
-        expect(seen.abstract).toBe('');
-        expect(
-          world.records().filter((record) => /door|smuggled|pktinfo|scope/.test(JSON.stringify(record))),
-        ).toEqual([]);
-      });
+    test('nobody outside was reached', () => {
+      expect(seen.abstract).toBe('');
+      expect(
+        world()
+          .records()
+          .filter((record) => /door|smuggled|pktinfo|scope/.test(JSON.stringify(record))),
+      ).toEqual([]);
+    });
 
-      test('the supervisor stands as it stood, and the sandbox ended as its main process did', () => {
-        expect(seen.after).toEqual(seen.before);
-        expect(seen.result.code).toBe(0);
-      });
+    test('the supervisor stands as it stood, and the sandbox ended as its main process did', () => {
+      expect(seen.after).toEqual(seen.before);
+      expect(seen.result.code).toBe(0);
+    });
 
-      test.skipIf(place.name === 'gVisor')('the canary is whole and nothing lies beside it', () => {
-        expect(seen.canary).toEqual({ text: SECRET, directory: ['canary', 'key', 'token'] });
-      });
-    },
-  );
+    test.skipIf(place.name === 'gVisor')('the canary is whole and nothing lies beside it', () => {
+      expect(seen.canary).toEqual({ text: SECRET, directory: ['canary', 'key', 'token'] });
+    });
+  });
 }

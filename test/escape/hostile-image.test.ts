@@ -1,38 +1,20 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { runSandbox, type SandboxOptions } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { describeUnless } from '../runtime/describe-unless.ts';
 import { missing } from '../runtime/requirements.ts';
+import { CURL_TO_API, sandboxPolicy } from '../runtime/sandbox-policy.ts';
+import { sharedWorld } from '../runtime/world-fixture.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 /**
  * The image belongs to whoever wrote the agent. Every way in which its files and its ENV have a program of glibc or
  * of OpenSSL load a library is a bait here: the library leaves a file that names the program it was loaded into.
  */
 const why = missing('runc');
-const directory = mkdtempSync(join(tmpdir(), 'hostile-image-'));
-chmodSync(directory, 0o755);
-afterAll(() => rmSync(directory, { recursive: true }));
-
-const file = (name: string, text: string): string => {
-  writeFileSync(join(directory, name), text, { mode: 0o644 });
-  return join(directory, name);
-};
-const POLICY = file(
-  'policy.yaml',
-  `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-network_policies:
-  api:
-    endpoints: [{ host: api.allowed.test, port: 80 }]
-    binaries: [{ path: /usr/bin/curl }]
-`,
-);
+const { directory, file } = temporaryDirectory('hostile-image-');
+const POLICY = file('policy.yaml', sandboxPolicy(CURL_TO_API));
 const BAIT = '/usr/lib/x86_64-linux-gnu/libnss_evil.so.2';
 const library = join(directory, 'libnss_evil.so.2');
 /** What ordinary programs of the image do with each bait. */
@@ -95,13 +77,11 @@ const TRAPS: Readonly<Record<string, Trap>> = {
   },
 };
 
-describe.skipIf(why !== undefined)(`an image${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-  let world: World;
-  beforeAll(async () => {
+describeUnless(why, 'an image', () => {
+  const world = sharedWorld({ gateway: false });
+  beforeAll(() => {
     execFileSync('cc', ['-shared', '-fPIC', '-o', library, file('evil.c', EVIL)]);
-    world = await startWorld({ gateway: false });
-  }, 60_000);
-  afterAll(() => world?.stop());
+  });
 
   test.each(Object.entries(TRAPS))(
     'cannot steer the supervisor by %s',
@@ -109,7 +89,7 @@ describe.skipIf(why !== undefined)(`an image${why === undefined ? '' : ` (skippe
       const { stdout, stderr, code } = await runSandbox({
         policy: POLICY,
         command: ['/bin/sh', '-c', PROGRAMS],
-        network: await world.network(),
+        network: await world().network(),
         ...options,
         env: {
           // Neither does any of these change what Node does.

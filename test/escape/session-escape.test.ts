@@ -1,34 +1,24 @@
 /** What a session brings in is code that nobody trusts either: the escape program, run through the gateway. */
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
 import { ADDRESS, startWorld } from '../../scripts/lib/world.ts';
-import { client, runIn } from '../runtime/gateway-side.ts';
+import { client, established, runIn } from '../runtime/gateway-side.ts';
 import { PLACES } from '../runtime/places.ts';
 import { missing } from '../runtime/requirements.ts';
+import { CURL_TO_API, sandboxPolicy } from '../runtime/sandbox-policy.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { attemptNames, type Claim, compileEscape, readClaims } from './program.ts';
 
 const SECRET = 'canary-91c2d5e6';
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /sys, /dev/urandom, /opt/escape]
-  read_write: [/tmp, /dev/null]
-network_policies:
-  api:
-    endpoints: [{ host: api.allowed.test, port: 80 }]
-    binaries: [{ path: /usr/bin/curl }]
-`;
-const directory = mkdtempSync(join(tmpdir(), 'session-escape-test-'));
-chmodSync(directory, 0o755);
+const POLICY = sandboxPolicy(CURL_TO_API, { readOnly: ['/sys', '/opt/escape'] });
+const { directory } = temporaryDirectory('session-escape-test-');
 const tools = join(directory, 'tools');
 mkdirSync(tools);
 compileEscape(join(tools, 'escape'));
 const names = attemptNames(join(tools, 'escape'));
-afterAll(() => rmSync(directory, { recursive: true }));
 
 /**
  * Either fence, where the workload sees the supervisor's processes: a session differs from a main process in having no
@@ -69,10 +59,7 @@ describe.each(places)('a session of $name', (place) => {
         ],
         ...place.options,
       });
-      await vi.waitFor(() => expect(world.gatewayOutput()).toContain('established'), {
-        timeout: 60_000,
-        interval: 100,
-      });
+      await established(world);
       const targets = [
         ...['other', 'metadata', 'gateway', 'internal', 'dns'].map(
           (name) => `${name}=${ADDRESS[name as 'other']}`,

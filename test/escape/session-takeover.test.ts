@@ -3,16 +3,17 @@
  * user id and is not confined yet, so here the main process lies in wait for it.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld } from '../../scripts/lib/world.ts';
-import { client, runIn } from '../runtime/gateway-side.ts';
+import { describeUnless } from '../runtime/describe-unless.ts';
+import { client, established, runIn } from '../runtime/gateway-side.ts';
 import { PLACES } from '../runtime/places.ts';
 import { missing } from '../runtime/requirements.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { compileHunter, type Taken, takenIn } from './hunter.ts';
 
 const POLICY = `version: 1
@@ -24,8 +25,7 @@ filesystem_policy:
 const SESSIONS = 5;
 const [LAUNCHER, VICTIM] = ['/opt/hunter/launcher', '/opt/hunter/victim'];
 const why = missing('runc', 'gcc');
-const directory = mkdtempSync(join(tmpdir(), 'takeover-test-'));
-chmodSync(directory, 0o755);
+const { directory } = temporaryDirectory('takeover-test-');
 const tools = join(directory, 'tools');
 /** What ships, but for a shim that everybody may read. */
 const readable = join(directory, 'readable');
@@ -40,7 +40,6 @@ beforeAll(async () => {
   execFileSync('cp', ['-a', image, readable]);
   chmodSync(join(readable, 'lib/openshell-shim'), 0o555);
 }, 240_000);
-afterAll(() => rmSync(directory, { recursive: true }));
 
 interface Observed {
   readonly taken: readonly Taken[];
@@ -66,12 +65,11 @@ async function observe(place: (typeof PLACES)[number], image?: string): Promise<
       ...place.options,
       timeout: 240_000,
     });
-    const { printed } = sandbox;
-    const ready = (): void => {
-      expect(printed().stdout).toContain('spinning');
-      expect(world.gatewayOutput()).toContain('established');
-    };
-    await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
+    await established(world);
+    await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('spinning'), {
+      timeout: 60_000,
+      interval: 100,
+    });
     const failed: string[] = [];
     const session = async (flags: readonly string[], command: readonly string[], wanted: string) => {
       const { code, stdout, stderr } = await runIn(world, client(sandbox.sandboxId, 'exec', flags, command));
@@ -103,7 +101,7 @@ const of = (file: string, taken: readonly Taken[]) => taken.filter((one) => one.
 const CHOSEN = ['runc, restricted', 'runc as root with default capabilities', 'runc without seccomp'];
 const places = PLACES.filter(({ name }) => CHOSEN.includes(name));
 
-describe.skipIf(why !== undefined)('a workload without Landlock', () => {
+describeUnless(why, 'a workload without Landlock', () => {
   test.each(places)(
     'takes nothing of what starts sessions beside it: $name',
     async (place) => {

@@ -3,13 +3,14 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Duplex, PassThrough } from 'node:stream';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import type { RelayEvent } from '../../supervisor/gateway/relay/relays.ts';
 import { ok } from '../../supervisor/result.ts';
 import { forwardPort, portsOf } from '../dev-gateway/client/forward.ts';
 import { copyWords, sshOptions } from '../dev-gateway/client/openssh.ts';
 import { gatewayPlace } from '../dev-gateway/client/place.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { linkTo, until } from './link-fixture.ts';
 import { sandboxAt } from './sandbox-fixture.ts';
 import { SIZES, SlowTarget } from './slow-target.ts';
@@ -17,13 +18,10 @@ import { SIZES, SlowTarget } from './slow-target.ts';
 const MAIN = join(import.meta.dirname, '../dev-gateway/main.ts');
 
 let gateway: DevGateway;
-const undo: (() => unknown)[] = [];
+const undo = undoAfterEach();
 beforeEach(async () => {
   gateway = await startDevGateway({});
-});
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-  await gateway.stop();
+  undo.push(() => gateway.stop());
 });
 
 async function sandbox() {

@@ -1,23 +1,23 @@
 /** Commands of users, from the real client through the real development gateway and link to the real SSH server. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { err } from '../../supervisor/result.ts';
 import { batched } from '../access/batched.ts';
 import { GatewayClient } from '../dev-gateway/client/gateway-client.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { until } from './link-fixture.ts';
 import { type SandboxOptions, sandboxAt } from './sandbox-fixture.ts';
 
 let gateway: DevGateway;
 let client: GatewayClient;
-const undo: (() => unknown)[] = [];
+const undo = undoAfterEach();
 beforeEach(async () => {
   gateway = await startDevGateway({});
   client = new GatewayClient(`127.0.0.1:${gateway.port}`);
-});
-afterEach(async () => {
-  client.close();
-  for (const step of undo.splice(0).reverse()) await step();
-  await gateway.stop();
+  undo.push(
+    () => gateway.stop(),
+    () => client.close(),
+  );
 });
 
 async function sandbox(options: SandboxOptions = {}) {

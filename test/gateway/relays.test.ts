@@ -2,27 +2,27 @@
 import { randomBytes } from 'node:crypto';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { Duplex, PassThrough } from 'node:stream';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { GatewayLinkOptions } from '../../supervisor/gateway/link.ts';
 import type { RelayEvent } from '../../supervisor/gateway/relay/relays.ts';
 import { type RelayTarget, relayTarget } from '../../supervisor/gateway/relay/target.ts';
 import { err, ok, type Result } from '../../supervisor/result.ts';
 import { GatewayClient } from '../dev-gateway/client/gateway-client.ts';
 import { type DevGateway, startDevGateway } from '../dev-gateway/server.ts';
+import { undoAfterEach } from '../undo-after-each.ts';
 import { linkTo, until } from './link-fixture.ts';
 import { SIZES, SlowTarget } from './slow-target.ts';
 
 let gateway: DevGateway;
 let client: GatewayClient;
-const undo: (() => unknown)[] = [];
+const undo = undoAfterEach();
 beforeEach(async () => {
   gateway = await startDevGateway({});
   client = new GatewayClient(`127.0.0.1:${gateway.port}`);
-});
-afterEach(async () => {
-  client.close();
-  for (const step of undo.splice(0).reverse()) await step();
-  await gateway.stop();
+  undo.push(
+    () => gateway.stop(),
+    () => client.close(),
+  );
 });
 
 async function listening(serve: (socket: Socket) => void): Promise<number> {

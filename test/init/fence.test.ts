@@ -1,13 +1,12 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { constants, tmpdir } from 'node:os';
+import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const here = import.meta.dirname;
 const init = resolve(here, '../../init');
-const directory = mkdtempSync(join(tmpdir(), 'fence-test-'));
-afterAll(() => rmSync(directory, { recursive: true }));
+const { directory } = temporaryDirectory('fence-test-');
 
 const flags = [
   ...['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-D_GNU_SOURCE', '-static'],

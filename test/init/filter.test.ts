@@ -1,15 +1,15 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { constants, tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import fc from 'fast-check';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { ARCH_I386, type Call, type Instruction, runFilter } from './bpf-machine.ts';
 
 const here = import.meta.dirname;
 const init = resolve(here, '../../init');
-const directory = mkdtempSync(join(tmpdir(), 'filter-test-'));
-afterAll(() => rmSync(directory, { recursive: true }));
+const { directory } = temporaryDirectory('filter-test-');
 
 const { EPERM, ENOSYS, EAFNOSUPPORT, EPROTONOSUPPORT, EOPNOTSUPP } = constants.errno;
 const refused = (errno: number) => ({ errno });

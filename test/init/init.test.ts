@@ -3,21 +3,18 @@ import {
   chmodSync,
   copyFileSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const INIT = resolve(import.meta.dirname, '../../init');
-const directory = mkdtempSync(join(tmpdir(), 'init-test-'));
-chmodSync(directory, 0o755);
+const { directory } = temporaryDirectory('init-test-');
 const binary = join(directory, 'openshell-sandbox');
 const has = (command: string) => spawnSync('sh', ['-c', `command -v ${command}`]).status === 0;
 
@@ -26,7 +23,6 @@ beforeAll(() => {
   copyFileSync(join(directory, 'build/openshell-sandbox'), binary);
   chmodSync(binary, 0o755);
 }, 120_000);
-afterAll(() => rmSync(directory, { recursive: true }));
 
 /** Hands records to `exec` as the supervisor does, and resolves with what the shim reports and its code. */
 function shim(

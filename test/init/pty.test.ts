@@ -1,26 +1,14 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  chmodSync,
-  closeSync,
-  constants,
-  copyFileSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import { closeSync, constants, copyFileSync, openSync, readFileSync, statSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const INIT = resolve(import.meta.dirname, '../../init');
-const directory = mkdtempSync(join(tmpdir(), 'pty-test-'));
-chmodSync(directory, 0o755);
-afterAll(() => rmSync(directory, { recursive: true }));
+const { directory } = temporaryDirectory('pty-test-');
 
 const hasClang = spawnSync('sh', ['-c', 'command -v clang']).status === 0;
 const isRoot = process.getuid?.() === 0;

@@ -3,7 +3,6 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -12,15 +11,14 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import fc from 'fast-check';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { type Field, namesOf, packetOf, SftpClient, STATUS, stringAt, TYPE } from './sftp-client.ts';
 
 const INIT = resolve(import.meta.dirname, '../../init');
-const directory = mkdtempSync(join(tmpdir(), 'sftp-test-'));
-chmodSync(directory, 0o755);
+const { directory } = temporaryDirectory('sftp-test-');
 const hasClang = spawnSync('sh', ['-c', 'command -v clang']).status === 0;
 const isRoot = process.getuid?.() === 0;
 const home = join(directory, 'home');
@@ -40,7 +38,6 @@ beforeAll(() => {
       : []),
   ]);
 }, 120_000);
-afterAll(() => rmSync(directory, { recursive: true }));
 beforeEach(() => {
   rmSync(home, { recursive: true, force: true });
   mkdirSync(home);

@@ -1,18 +1,15 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
-import { type Network, startWorld, type World } from '../../scripts/lib/world.ts';
+import type { Network } from '../../scripts/lib/world.ts';
 import { sshOptions } from '../dev-gateway/client/openssh.ts';
+import { describeUnless } from './describe-unless.ts';
 import { client, GATEWAY, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-`;
+const POLICY = sandboxPolicy();
 /** Counts aloud, repeats what it reads, and answers on a port what it is sent. */
 const PROGRAM = `import socket, sys, threading, time
 s = socket.socket(); s.bind(("127.0.0.1", 7777)); s.listen()
@@ -29,37 +26,29 @@ for line in sys.stdin: print("heard", line.strip(), flush=True)
 `;
 
 const why = missing('runc', 'ssh', 'ss');
-describe.skipIf(why !== undefined)('when the session is lost in the middle', () => {
-  let world: World;
+describeUnless(why, 'when the session is lost in the middle', () => {
+  const world = sharedWorld();
   let network: Network;
   let sandbox: RunningSandbox;
 
   beforeAll(async () => {
-    await ensureBuilt();
-    world = await startWorld();
-    await world.control('POST', '/policy', POLICY);
-    network = await world.network();
+    await world().control('POST', '/policy', POLICY);
+    network = await world().network();
     sandbox = await startSandbox({
-      gateway: world.gatewayUrl,
+      gateway: world().gatewayUrl,
       network,
       command: ['/usr/bin/python3', '-c', PROGRAM],
       stdin: 'pipe',
     });
     await stands(1);
   }, 240_000);
-  afterAll(async () => {
-    await sandbox?.stop();
-    await world?.stop();
-  }, 120_000);
+  afterAll(() => sandbox?.stop());
 
+  const established = () => world().gatewayOutput().split('established').length - 1;
   const stands = (times: number) =>
-    vi.waitFor(
-      () => expect(world.gatewayOutput().match(/established/g)?.length ?? 0).toBeGreaterThanOrEqual(times),
-      { timeout: 60_000, interval: 100 },
-    );
-  const established = () => world.gatewayOutput().match(/established/g)?.length ?? 0;
+    vi.waitFor(() => expect(established()).toBeGreaterThanOrEqual(times), { timeout: 60_000, interval: 100 });
   const place = () => ({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
-  const start = (command: readonly string[]) => startIn(world, command);
+  const start = (command: readonly string[]) => startIn(world(), command);
   const gateway = (verb: string, flags: readonly string[], script: string) =>
     start(client(sandbox.sandboxId, verb, flags, ['sh', '-c', script]));
   const attach = () => start(['ssh', ...sshOptions(place()), '-T', '-s', 'sandbox', 'openshell-main']);
@@ -80,9 +69,9 @@ describe.skipIf(why !== undefined)('when the session is lost in the middle', () 
     const before = established();
     const exec = gateway('exec', [], 'echo begins; read line; echo "heard $line"; exit 4');
     await exec.shows('begins');
-    const sessions = (await world.control('GET', '/sessions')) as readonly { id: string; end?: string }[];
+    const sessions = (await world().control('GET', '/sessions')) as readonly { id: string; end?: string }[];
     const live = sessions.at(-1);
-    await world.control('POST', `/drop?id=${live?.id}`);
+    await world().control('POST', `/drop?id=${live?.id}`);
     await stands(before + 1);
     exec.child.stdin.write('a word\n');
     expect(await exec.closed).toBe(4);

@@ -2,20 +2,16 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld } from '../../scripts/lib/world.ts';
-import { GATEWAY, type Started, startIn } from './gateway-side.ts';
+import { established, GATEWAY, type Started, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
 import { settled } from './settled.ts';
 
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-`;
+const POLICY = sandboxPolicy();
 
 const childrenOf = (pid: number): readonly number[] => {
   try {
@@ -46,10 +42,7 @@ test.skipIf(why !== undefined)(
     });
     let client: Started | undefined;
     try {
-      await vi.waitFor(() => expect(world.gatewayOutput()).toContain('established'), {
-        timeout: 60_000,
-        interval: 100,
-      });
+      await established(world);
       const init = (await sandbox.pid()) ?? 0;
       const supervisor = childrenOf(init).find((pid) =>
         readFileSync(`/proc/${pid}/comm`, 'latin1').startsWith('node'),

@@ -2,17 +2,15 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { startWorld } from '../../scripts/lib/world.ts';
 import { sshOptions } from '../dev-gateway/client/openssh.ts';
-import { client, GATEWAY, runIn, startIn } from './gateway-side.ts';
+import { describeUnless } from './describe-unless.ts';
+import { client, established, GATEWAY, runIn, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-`;
+const POLICY = sandboxPolicy();
 /** Answers what it is sent, on a port of the sandbox's own loopback. */
 const ECHO = `import socket
 s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", 7777)); s.listen()
@@ -57,68 +55,52 @@ const PLACES = [
   { name: 'gVisor', runtime: 'runsc' },
 ] as const;
 
-describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
+for (const { name, runtime } of PLACES) {
   const why = missing(runtime);
-  let world: World;
-  let sandbox: RunningSandbox;
+  describeUnless(why, `a sandbox under ${name}`, () => {
+    const world = sharedWorld();
+    let sandbox: RunningSandbox;
 
-  beforeAll(async () => {
-    if (why !== undefined) return;
-    await ensureBuilt();
-    world = await startWorld();
-    await world.control('POST', '/policy', POLICY);
-    sandbox = await startSandbox({
-      runtime,
-      gateway: world.gatewayUrl,
-      network: await world.network(),
-      command: ['/usr/bin/python3', '-c', ECHO],
-    });
-    const { printed } = sandbox;
-    const ready = (): void => {
-      expect(printed().stdout).toContain('listening');
-      expect(world.gatewayOutput()).toContain('established');
+    beforeAll(async () => {
+      await world().control('POST', '/policy', POLICY);
+      sandbox = await startSandbox({
+        runtime,
+        gateway: world().gatewayUrl,
+        network: await world().network(),
+        command: ['/usr/bin/python3', '-c', ECHO],
+      });
+      await established(world());
+      await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('listening'), {
+        timeout: 60_000,
+        interval: 100,
+      });
+    }, 240_000);
+    afterAll(() => sandbox?.stop());
+
+    const outside = (command: readonly string[], input?: Buffer) => runIn(world(), command, input);
+    const gateway = (words: readonly string[], command: readonly string[] = [], input?: Buffer) => {
+      const [verb = '', ...rest] = words;
+      return outside(client(sandbox.sandboxId, verb, rest, command), input);
     };
-    await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
-  }, 240_000);
-  afterAll(async () => {
-    await sandbox?.stop();
-    await world?.stop();
-  }, 120_000);
+    const place = () => ({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
 
-  const outside = (command: readonly string[], input?: Buffer) => runIn(world, command, input);
-  const gateway = (words: readonly string[], command: readonly string[] = [], input?: Buffer) => {
-    const [verb = '', ...rest] = words;
-    return outside(client(sandbox.sandboxId, verb, rest, command), input);
-  };
-  const place = () => ({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
-
-  test.skipIf(why !== undefined)(
-    'runs a command with its streams and its exit code',
-    async () => {
+    test('runs a command with its streams and its exit code', async () => {
       const { code, stdout, stderr } = await gateway(
         ['exec', '-e', 'A=b c', '-w', '/tmp'],
         ['sh', '-c', 'echo "$A" "$PWD" "$OPENSHELL_SANDBOX"; cat; echo bad >&2; exit 7'],
         Buffer.from('given\n'),
       );
       expect([code, stdout.toString(), stderr]).toEqual([7, 'b c /tmp 1\ngiven\n', 'bad\n']);
-    },
-    60_000,
-  );
+    }, 60_000);
 
-  test.skipIf(why !== undefined)(
-    'carries ten megabytes both ways, byte for byte',
-    async () => {
+    test('carries ten megabytes both ways, byte for byte', async () => {
       const sent = randomBytes(10 << 20);
       const { code, stdout } = await gateway(['exec'], ['cat'], sent);
       expect(code).toBe(0);
       expect(stdout.equals(sent)).toBe(true);
-    },
-    120_000,
-  );
+    }, 120_000);
 
-  test.skipIf(why !== undefined)(
-    'runs a command as long as the kernel lets it be, and says so of a longer one',
-    async () => {
+    test('runs a command as long as the kernel lets it be, and says so of a longer one', async () => {
       // The gateway takes words of 32 KiB, and makes one command of them.
       const words = (count: number) => Array.from({ length: count }, () => 'x'.repeat(30_000));
       const long = await gateway(['exec'], ['sh', '-c', 'echo $#', 'sh', ...words(4)]);
@@ -126,22 +108,14 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
       const longer = await gateway(['exec'], ['sh', '-c', 'echo $#', 'sh', ...words(8)]);
       expect([longer.code, longer.stdout.toString()]).toEqual([126, '']);
       expect(longer.stderr).toMatch(/cannot be executed: (E2BIG|ENAMETOOLONG)/);
-    },
-    60_000,
-  );
+    }, 60_000);
 
-  test.skipIf(why !== undefined)(
-    'ends a command that takes too long',
-    async () => {
+    test('ends a command that takes too long', async () => {
       const { code } = await gateway(['exec', '--timeout', '1'], ['sleep', '60']);
       expect(code).toBe(124);
-    },
-    60_000,
-  );
+    }, 60_000);
 
-  test.skipIf(why !== undefined)(
-    'confines what is run like the main process',
-    async () => {
+    test('confines what is run like the main process', async () => {
       const { stdout } = await gateway(
         ['exec'],
         [
@@ -155,13 +129,9 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
       if (runtime === 'runc') expect(text).toMatch(/NoNewPrivs:\s+1/);
       expect(text).toContain('policy_denied');
       expect(text.toLowerCase()).toMatch(/read-only|permission denied|not permitted/);
-    },
-    60_000,
-  );
+    }, 60_000);
 
-  test.skipIf(why !== undefined)(
-    'ends what an earlier session has left running, and nothing of the sandbox’s own',
-    async () => {
+    test('ends what an earlier session has left running, and nothing of the sandbox’s own', async () => {
       const shell = async (script: string): Promise<string> =>
         (await gateway(['exec'], ['sh', '-c', script])).stdout.toString();
       const left = Number(await shell('nohup sleep 600 >/dev/null 2>&1 & echo $!'));
@@ -176,7 +146,7 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
       });
       // Its terminal is held by a process of ours, which others may not touch either.
       const script = 'echo begun; read end; echo said $end';
-      const terminal = startIn(world, client(sandbox.sandboxId, 'exec', ['--tty'], ['sh', '-c', script]));
+      const terminal = startIn(world(), client(sandbox.sandboxId, 'exec', ['--tty'], ['sh', '-c', script]));
       await terminal.shows('begun');
       const holders = await shell(
         'for dir in /proc/[0-9]*; do pid=$' +
@@ -186,13 +156,9 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
       expect(holders).not.toContain('reached');
       terminal.child.stdin.write('it\r');
       await terminal.shows('said it');
-    },
-    120_000,
-  );
+    }, 120_000);
 
-  test.skipIf(why !== undefined)(
-    'has a terminal',
-    async () => {
+    test('has a terminal', async () => {
       const { code, stdout } = await gateway(
         ['exec', '--tty'],
         ['sh', '-c', 'test -t 0 && stty size && tty; curl -s -m 5 http://203.0.113.10'],
@@ -202,13 +168,9 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
         // Who holds a terminal hides none of the callers.
         expect.stringMatching(/^24 80\n\/dev\/pts\/\d+\n.*the policy has no network rule/),
       ]);
-    },
-    60_000,
-  );
+    }, 60_000);
 
-  test.skipIf(why !== undefined)(
-    'leads to its ports, and never to the supervisor’s',
-    async () => {
+    test('leads to its ports, and never to the supervisor’s', async () => {
       const through = (port: number) =>
         outside(
           ['ssh', ...sshOptions(place()), '-W', `127.0.0.1:${port}`, 'sandbox'],
@@ -218,42 +180,34 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
       const proxy = await through(3128);
       expect(proxy.stdout.length).toBe(0);
       expect(proxy.code).not.toBe(0);
-    },
-    60_000,
-  );
+    }, 60_000);
 
-  // The gVisor of Debian 12 shows the processes of one user id to each other, and confines no files (test/escape).
-  test.skipIf(why !== undefined || runtime === 'runsc')(
-    'has no way in that its workload could take itself',
-    async () => {
-      const shell = gateway(['exec', '--tty'], ['sleep', '8']);
-      const { stdout, stderr } = await gateway(['exec'], ['python3', '-c', INTRUDER]);
-      const found = JSON.parse(stdout.toString() || JSON.stringify(stderr)) as Record<string, unknown>;
-      expect(found).toEqual({
-        // Nothing to connect to by a name; and no descriptor or memory of ours, the holder of a terminal's among them.
-        named: [],
-        read: [],
-        terminals: ['PermissionError'],
-      });
-      expect((await shell).code).toBe(0);
-    },
-    60_000,
-  );
+    // The gVisor of Debian 12 shows the processes of one user id to each other, and confines no files (test/escape).
+    test.skipIf(runtime === 'runsc')(
+      'has no way in that its workload could take itself',
+      async () => {
+        const shell = gateway(['exec', '--tty'], ['sleep', '8']);
+        const { stdout, stderr } = await gateway(['exec'], ['python3', '-c', INTRUDER]);
+        const found = JSON.parse(stdout.toString() || JSON.stringify(stderr)) as Record<string, unknown>;
+        expect(found).toEqual({
+          // Nothing to connect to by a name; and no descriptor or memory of ours, the holder of a terminal's among them.
+          named: [],
+          read: [],
+          terminals: ['PermissionError'],
+        });
+        expect((await shell).code).toBe(0);
+      },
+      60_000,
+    );
 
-  test.skipIf(why !== undefined)(
-    'is reached by OpenSSH',
-    async () => {
+    test('is reached by OpenSSH', async () => {
       const { code, stdout, stderr } = await outside([
         ...['ssh', ...sshOptions(place()), 'sandbox', 'echo "$0"; exit 3'],
       ]);
       expect([code, stdout.toString(), stderr]).toEqual([3, expect.stringMatching(/(ba)?sh/), '']);
-    },
-    60_000,
-  );
+    }, 60_000);
 
-  test.skipIf(why !== undefined)(
-    'serves many at once, and keeps nothing of them',
-    async () => {
+    test('serves many at once, and keeps nothing of them', async () => {
       const all = await Promise.all(
         Array.from({ length: 8 }, (_, n) => gateway(['exec'], ['sh', '-c', `sleep 0.2; echo ${n}`])),
       );
@@ -270,10 +224,9 @@ describe.each(PLACES)('a sandbox under $name', ({ runtime }) => {
         0,
         expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z OCSF .*SSH:OPEN/m),
       ]);
-    },
-    120_000,
-  );
-});
+    }, 120_000);
+  });
+}
 
 const noRunc = missing('runc');
 describe.skipIf(noRunc !== undefined)('a main process', () => {
@@ -305,11 +258,11 @@ describe.skipIf(noRunc !== undefined)('a main process', () => {
         command: [],
       });
       try {
-        const ready = (): void => {
-          expect(sandbox.printed().stdout).toContain('begins');
-          expect(world.gatewayOutput()).toContain('established');
-        };
-        await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
+        await established(world);
+        await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('begins'), {
+          timeout: 60_000,
+          interval: 100,
+        });
         const place = { gateway: GATEWAY, sandbox: sandbox.sandboxId };
         const attach = () =>
           startIn(world, ['ssh', ...sshOptions(place), '-T', '-s', 'sandbox', 'openshell-main']);

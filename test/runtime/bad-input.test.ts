@@ -1,17 +1,15 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { runSandbox, type SandboxOptions } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
+import { sharedWorld } from './world-fixture.ts';
 
 const why = missing('runc');
-const directory = mkdtempSync(join(tmpdir(), 'bad-input-'));
-const file = (name: string, text: string): string => {
-  writeFileSync(join(directory, name), text, { mode: 0o644 });
-  return join(directory, name);
-};
+const { file } = temporaryDirectory('bad-input-');
 const POLICY = file('policy.yaml', 'version: 1\n');
 /** A baseline that lets the programs of the image run. */
 const RUNNABLE = file(
@@ -28,9 +26,7 @@ async function refused(options: Partial<SandboxOptions>, code: number, line: Reg
   expect(result.code).toBe(code);
 }
 
-describe.skipIf(why !== undefined)(`bad input${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-  afterAll(() => rmSync(directory, { recursive: true }));
-
+describeUnless(why, 'bad input', () => {
   test('a policy that does not parse', () =>
     refused(
       { policy: file('torn.yaml', 'version: [1\n') },
@@ -148,31 +144,27 @@ describe.skipIf(why !== undefined)(`bad input${why === undefined ? '' : ` (skipp
     ));
 });
 
-describe.skipIf(why !== undefined)('a policy that the gateway does not take', () => {
-  let world: World;
-  beforeAll(async () => {
-    world = await startWorld();
-  });
-  afterAll(() => world.stop());
+describeUnless(why, 'a policy that the gateway does not take', () => {
+  const world = sharedWorld();
 
   test('leaves the one in force as it is', async () => {
-    await world.control(
+    await world().control(
       'POST',
       '/policy',
       'version: 1\nnetwork_policies: {a: {endpoints: [{host: a.test, port: 80}]}}\n',
     );
-    const refusal = await world
+    const refusal = await world()
       .control('POST', '/policy', 'version: 1\nnope: 1\n')
       .catch((error: unknown) => String(error));
     expect(JSON.stringify(refusal)).toContain('nope');
     const result = await runSandbox({
       command: ['/bin/sh', '-c', 'curl -s -m 5 http://a.test/'],
-      gateway: world.gatewayUrl,
-      network: await world.network(),
+      gateway: world().gatewayUrl,
+      network: await world().network(),
     });
     expect(result.stdout).toContain('policy_denied');
     await expect
-      .poll(() => world.control('GET', '/policy-reports'))
+      .poll(() => world().control('GET', '/policy-reports'))
       .toMatchObject([{ version: 1, status: 'loaded' }]);
   });
 });

@@ -1,50 +1,43 @@
 /** A workload uses a credential that it never sees. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { beforeAll, expect, test } from 'vitest';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
 const why = missing('runc');
 const SECRET = 'sk-canary-41d9e0';
 const ROTATED = 'sk-canary-77aa12';
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-network_policies:
+const POLICY = sandboxPolicy(`network_policies:
   api:
     endpoints:
       - { host: api.allowed.test, ports: [80, 443], protocol: rest, enforcement: enforce, access: full }
       - { host: other.test, port: 443, protocol: rest, enforcement: enforce, access: full }
     binaries: [{ path: "/**" }]
-`;
+`);
 const credentials = (value: string) =>
   JSON.stringify({
     API_KEY: { value, endpoints: [{ host: 'api.allowed.test', port: 443, path: '/v1/**' }] },
     GCP_PROJECT_ID: { value: 'project-7' },
   });
 
-describe.skipIf(why !== undefined)(`credentials${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-  let world: World;
+describeUnless(why, 'credentials', () => {
+  const world = sharedWorld();
   beforeAll(async () => {
-    await ensureBuilt();
-    world = await startWorld();
-    await world.control('POST', '/policy', POLICY);
-    await world.control('POST', '/credentials', JSON.parse(credentials(SECRET)));
-  }, 240_000);
-  afterAll(() => world?.stop());
+    await world().control('POST', '/policy', POLICY);
+    await world().control('POST', '/credentials', JSON.parse(credentials(SECRET)));
+  });
 
   test('reach the server that they are bound to and nobody else, through a rotation, and never the workload', async () => {
     const ask = (url: string, more = '') =>
       `: > /tmp/out; curl -s -m 10 -o /tmp/out -w "%{http_code} " -H "Authorization: Bearer $API_KEY" ${more} ${url}; grep -o '"error":"[a-z_]*"' /tmp/out || echo; `;
     const sandbox = await startSandbox({
-      gateway: world.gatewayUrl,
-      network: await world.network(),
+      gateway: world().gatewayUrl,
+      network: await world().network(),
       flags: ['--upstream-ca-file', '/etc/world-ca.pem', '--log-level', 'error'],
       env: { OPENSHELL_POLICY_POLL_INTERVAL_SECS: '1' },
-      binds: [{ source: world.caFile, destination: '/etc/world-ca.pem' }],
+      binds: [{ source: world().caFile, destination: '/etc/world-ca.pem' }],
       stdin: 'pipe',
       command: [
         '/bin/sh',
@@ -58,9 +51,9 @@ describe.skipIf(why !== undefined)(`credentials${why === undefined ? '' : ` (ski
     });
     try {
       await expect.poll(() => sandbox.printed().stdout, { timeout: 40_000 }).toMatch(/^ready$/m);
-      await world.control('POST', '/credentials', JSON.parse(credentials(ROTATED)));
+      await world().control('POST', '/credentials', JSON.parse(credentials(ROTATED)));
       await expect
-        .poll(() => world.gatewayOutput(), { timeout: 10_000 })
+        .poll(() => world().gatewayOutput(), { timeout: 10_000 })
         .toContain('credentials set, revision 2');
       // The poll sees it within its interval of a second, and a seventh.
       await new Promise((resolve) => setTimeout(resolve, 3_000));
@@ -86,10 +79,10 @@ describe.skipIf(why !== undefined)(`credentials${why === undefined ? '' : ` (ski
       'ready',
     ]);
     expect(lines[8]?.trim()).toBe('200');
-    const everything = `${stdout}${stderr}${JSON.stringify(await world.control('GET', '/logs'))}`;
+    const everything = `${stdout}${stderr}${JSON.stringify(await world().control('GET', '/logs'))}`;
     expect(everything).not.toContain(SECRET);
     expect(everything).not.toContain(ROTATED);
-    const arrived = JSON.stringify(world.records());
+    const arrived = JSON.stringify(world().records());
     expect(arrived).toContain(`Bearer ${SECRET}`);
     expect(arrived).toContain(`Bearer ${ROTATED}`);
     expect(arrived).not.toContain('openshell:resolve');

@@ -1,39 +1,17 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
 import { type RunningSandbox, runSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
-import { ADDRESS, startWorld, type World } from '../../scripts/lib/world.ts';
+import { ADDRESS } from '../../scripts/lib/world.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
+import { describeUnless } from './describe-unless.ts';
 import { commandsOf, isSeenFromOutside, PLACES, type Place } from './places.ts';
 import { missing } from './requirements.ts';
+import { CURL_TO_API, sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'fences-test-'));
-const POLICY = join(directory, 'policy.yaml');
-writeFileSync(
-  POLICY,
-  `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-landlock: { compatibility: best_effort }
-network_policies:
-  api:
-    endpoints: [{ host: api.allowed.test, port: 80 }]
-    binaries: [{ path: /usr/bin/curl }]
-`,
-  { mode: 0o644 },
-);
-
-let world: World;
-const unrunnable = missing();
-beforeAll(async () => {
-  if (unrunnable === undefined) world = await startWorld({ gateway: false });
-}, 60_000);
-afterAll(async () => {
-  await world?.stop();
-  rmSync(directory, { recursive: true });
-});
+const { file } = temporaryDirectory('fences-test-');
+const POLICY = file('policy.yaml', sandboxPolicy(`landlock: { compatibility: best_effort }\n${CURL_TO_API}`));
+const world = sharedWorld({ gateway: false });
 
 /** One line of facts a command, as the workload sees them. */
 const FACTS = `
@@ -52,7 +30,7 @@ echo x > /sandbox/x; echo "workspace=$?"
 `;
 
 async function factsOf(place: Place) {
-  const network = await world.network();
+  const network = await world().network();
   const result = await runSandbox({
     policy: POLICY,
     network,
@@ -72,10 +50,9 @@ for (const place of PLACES) {
   const why = missing(...commandsOf(place));
   // A virtual machine may have to be emulated, and boots for each test.
   const timeout = place.options.runtime === 'vm' ? 180_000 : 60_000;
-  const title = `${place.name}${why === undefined ? '' : ` (skipped: ${why})`}`;
-  describe.skipIf(why !== undefined)(title, { timeout }, () => {
+  describeUnless(why, place.name, { timeout }, () => {
     test('confines the workload, and lets it out by the policy alone', async () => {
-      const before = world.records().length;
+      const before = world().records().length;
       const { result, facts, address } = await factsOf(place);
       expect(result).toMatchObject({ code: 0, stderr: '' });
       expect(facts).toMatchObject({
@@ -93,7 +70,7 @@ for (const place of PLACES) {
       expect(facts['udp']).toBe('1');
       // Under gVisor without mounts the workload may read what init was started with, never the supervisor's secrets.
       if (place.options.runtime !== 'runsc') expect(facts['environ']).toBe('1');
-      const seen = world
+      const seen = world()
         .records()
         .slice(before)
         .filter((record) => JSON.stringify(record).includes(address))
@@ -105,7 +82,7 @@ for (const place of PLACES) {
     test('says which fence it uses, and on what', async () => {
       const { stdout, code } = await runSandbox({
         command: [],
-        network: await world.network(),
+        network: await world().network(),
         flags: ['doctor', '--json'],
         ...place.options,
       });
@@ -163,7 +140,7 @@ for (const place of PLACES) {
     test.skipIf(!isSeenFromOutside(place))(
       'ends when its supervisor is killed, with nobody left',
       async () => {
-        const network = await world.network();
+        const network = await world().network();
         const sandbox = await startSandbox({
           policy: POLICY,
           network,

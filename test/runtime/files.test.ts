@@ -6,23 +6,22 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
-  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { ensureRootfs } from '../../scripts/lib/rootfs.ts';
 import { runSandbox, type SandboxOptions, type SandboxResult } from '../../scripts/lib/sandbox.ts';
 import { type Network, startWorld, type World } from '../../scripts/lib/world.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
 
 const why = missing('runc', 'musl-gcc');
 const USER = 1000;
-const directory = mkdtempSync(join(tmpdir(), 'files-test-'));
-chmodSync(directory, 0o755);
+const { directory, file } = temporaryDirectory('files-test-');
 const attempts = join(directory, 'attempts');
 const children: ChildProcess[] = [];
 let world: World;
@@ -50,13 +49,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const child of children) child.kill('SIGKILL');
   await world?.stop();
-  rmSync(directory, { recursive: true });
 });
-
-const file = (name: string, text: string): string => {
-  writeFileSync(join(directory, name), text, { mode: 0o644 });
-  return join(directory, name);
-};
 
 const policy = (name: string, readOnly: readonly string[], readWrite: readonly string[], more = ''): string =>
   file(
@@ -115,9 +108,7 @@ const serve = async (network: Network, ...words: readonly string[]): Promise<() 
   return () => output;
 };
 
-const name = (what: string) => `${what}${why === undefined ? '' : ` (skipped: ${why})`}`;
-
-describe.skipIf(why !== undefined)(name('files in a container under runc'), () => {
+describeUnless(why, 'files in a container under runc', () => {
   const OUTSIDE = [
     'read /data/out/file',
     'write /data/out/file',
@@ -362,7 +353,7 @@ describe.skipIf(why !== undefined)(name('files in a container under runc'), () =
   });
 });
 
-describe.skipIf(why !== undefined)(name('--strict-loopback'), () => {
+describeUnless(why, '--strict-loopback', () => {
   const HEALTH = ['--health-check', '--health-port', '9090', '--health-host', '127.0.0.1'];
   const TRIED = [
     'connect 3128',

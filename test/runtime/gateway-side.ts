@@ -18,6 +18,13 @@ export const inNetworkOf = (world: World): readonly [string, ...string[]] => [
   '--',
 ];
 
+/** Waits until a sandbox has its session with the gateway. */
+export const established = (world: World): Promise<void> =>
+  vi.waitFor(() => expect(world.gatewayOutput()).toContain('established'), {
+    timeout: 60_000,
+    interval: 100,
+  });
+
 /** `npm run gateway -- VERB …` for a sandbox; `command` comes behind `--`. */
 export const client = (
   sandboxId: string,

@@ -1,27 +1,16 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { ensureRootfs } from '../../scripts/lib/rootfs.ts';
 import { runSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
 const why = missing('runc');
-const directory = mkdtempSync(join(tmpdir(), 'health-test-'));
-const POLICY = join(directory, 'policy.yaml');
-writeFileSync(
-  POLICY,
-  `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-`,
-);
-afterAll(() => rmSync(directory, { recursive: true }));
+const POLICY = temporaryDirectory('health-test-').file('policy.yaml', sandboxPolicy());
 
-describe.skipIf(why !== undefined)('doctor', () => {
+describeUnless(why, 'doctor', () => {
   test('tells an operator what it enforces and whether the gateway answers', async () => {
     const report = await runSandbox({
       command: [],
@@ -40,20 +29,16 @@ describe.skipIf(why !== undefined)('doctor', () => {
   });
 });
 
-describe.skipIf(why !== undefined)('health', () => {
-  let world: World;
-  beforeAll(async () => {
-    await ensureRootfs('debian');
-    world = await startWorld();
-  });
-  afterAll(() => world.stop());
+describeUnless(why, 'health', () => {
+  const world = sharedWorld();
+  beforeAll(() => ensureRootfs('debian'));
 
   test('turns ready when the workload runs and the session stands, and not before', async () => {
-    await world.control('POST', '/policy', readFileSync(POLICY, 'utf8'));
-    const network = await world.network();
+    await world().control('POST', '/policy', sandboxPolicy());
+    const network = await world().network();
     const sandbox = await startSandbox({
       command: ['/bin/sh', '-c', 'sleep 60'],
-      gateway: world.gatewayUrl,
+      gateway: world().gatewayUrl,
       network,
       flags: ['--health-check', '--health-port', '9090'],
     });
@@ -71,18 +56,18 @@ describe.skipIf(why !== undefined)('health', () => {
     );
     expect(metrics).toMatch(/^openshell_supervisor_private_memory_bytes \d+$/m);
     // An outage of the gateway takes no pod out of service, and is told.
-    await world.control('POST', '/refuse');
+    await world().control('POST', '/refuse');
     await expect
       .poll(() => get('/readyz'), { timeout: 15_000, interval: 200 })
       .toMatch(
         /"ready":true.*the gateway session is (offline|connecting); the offline grace excuses it.*\n200$/s,
       );
     expect(await get('/metrics')).toMatch(/^openshell_supervisor_session_established 0$/m);
-    await world.control('POST', '/accept');
+    await world().control('POST', '/accept');
     sandbox.signal('SIGTERM');
     expect((await sandbox.ended).code).toBe(143);
     await expect
-      .poll(() => world.control('GET', '/exits'))
+      .poll(() => world().control('GET', '/exits'))
       .toMatchObject([{ exitCode: 143, accepted: true }]);
   });
 });

@@ -1,21 +1,16 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { ensureRootfs } from '../../scripts/lib/rootfs.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'volume-test-'));
-const POLICY = join(directory, 'policy.yaml');
-writeFileSync(
-  POLICY,
-  'version: 1\nfilesystem_policy: {include_workdir: true, read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc], read_write: [/tmp, /dev/null]}\n',
-  { mode: 0o644 },
-);
-afterAll(() => rmSync(directory, { recursive: true }));
+const POLICY = temporaryDirectory('volume-test-').file('policy.yaml', sandboxPolicy());
 
 describe.skipIf(missing('podman') !== undefined)('an image volume', () => {
   test('of podman carries the supervisor into a restricted container', async (context) => {

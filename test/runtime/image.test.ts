@@ -2,15 +2,16 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { makeImage } from '../../scripts/lib/image.ts';
 import { revision } from '../../scripts/lib/revision.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
 
 const why = missing('buildah');
 
-describe.skipIf(why !== undefined)(`the OCI image${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
+describeUnless(why, 'the OCI image', () => {
   test('is the same to the last byte when it is made twice, labelled, and keeps the loader execute-only', async () => {
     const out = mkdtempSync(join(tmpdir(), 'image-'));
     try {

@@ -1,26 +1,20 @@
 /** A workload calls inference.local and reaches the operator's model with a key that it never sees. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { beforeAll, expect, test } from 'vitest';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
 const why = missing('runc');
 const KEY = 'sk-canary-inference';
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-`;
+const POLICY = sandboxPolicy();
 
-describe.skipIf(why !== undefined)(`inference.local${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-  let world: World;
+describeUnless(why, 'inference.local', () => {
+  const world = sharedWorld();
   beforeAll(async () => {
-    await ensureBuilt();
-    world = await startWorld();
-    await world.control('POST', '/policy', POLICY);
-    await world.control('POST', '/inference', [
+    await world().control('POST', '/policy', POLICY);
+    await world().control('POST', '/inference', [
       {
         baseUrl: 'https://api.allowed.test/v1',
         protocols: ['openai_chat_completions'],
@@ -29,17 +23,16 @@ describe.skipIf(why !== undefined)(`inference.local${why === undefined ? '' : ` 
         providerType: 'openai',
       },
     ]);
-  }, 240_000);
-  afterAll(() => world?.stop());
+  });
 
   test('leads to the operator’s model although the policy names no host, and keeps the key', async () => {
     const ask = (path: string, more = '') =>
       `curl -s -m 10 -o /tmp/out -w "%{http_code} " ${more} -H 'Content-Type: application/json' -H 'Authorization: Bearer mine' -d '{"model":"mine"}' https://inference.local${path}; echo; `;
     const sandbox = await startSandbox({
-      gateway: world.gatewayUrl,
-      network: await world.network(),
+      gateway: world().gatewayUrl,
+      network: await world().network(),
       flags: ['--upstream-ca-file', '/etc/world-ca.pem', '--log-level', 'error'],
-      binds: [{ source: world.caFile, destination: '/etc/world-ca.pem' }],
+      binds: [{ source: world().caFile, destination: '/etc/world-ca.pem' }],
       command: [
         '/bin/sh',
         '-c',
@@ -51,10 +44,10 @@ describe.skipIf(why !== undefined)(`inference.local${why === undefined ? '' : ` 
     const answers = stdout.split('\n').filter((line) => /^[0-9]{3} /.test(line));
     expect(answers.map((line) => line.slice(0, 3))).toEqual(['200', '400', '403']);
     // What the provider itself tells is its own business: this one repeats what it was sent.
-    const arrived = JSON.stringify(world.records());
+    const arrived = JSON.stringify(world().records());
     expect(arrived).toContain(`Bearer ${KEY}`);
     expect(arrived).not.toContain('Bearer mine');
-    const logs = JSON.stringify(await world.control('GET', '/logs'));
+    const logs = JSON.stringify(await world().control('GET', '/logs'));
     expect(logs).toContain('API:INFERENCE');
     expect(`${stdout}${stderr}${logs}`).not.toContain(KEY);
   }, 120_000);

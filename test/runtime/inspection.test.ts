@@ -1,25 +1,19 @@
 /** Requests under policy as people's own clients make them: certificates trusted, allowed once, denied once. */
-import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { realpathSync } from 'node:fs';
+import { expect, test } from 'vitest';
 import { NODE } from '../../scripts/lib/paths.ts';
 import { runSandbox, type SandboxOptions } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'inspection-test-'));
-afterAll(() => rmSync(directory, { recursive: true }));
-const POLICY = join(directory, 'policy.yaml');
-writeFileSync(
-  POLICY,
-  `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom, /opt/node, /opt/world-ca.pem]
-  read_write: [/tmp, /dev/null]
-network_policies:
+const { file } = temporaryDirectory('inspection-test-');
+const POLICY = file(
+  'policy.yaml',
+  sandboxPolicy(
+    `network_policies:
   api:
     endpoints:
       - host: api.allowed.test
@@ -30,11 +24,11 @@ network_policies:
           - allow: { method: GET, path: /allowed }
     binaries: [{ path: "/**" }]
 `,
-  { mode: 0o644 },
+    { readOnly: ['/opt/node', '/opt/world-ca.pem'] },
+  ),
 );
-const SCRIPTS = join(directory, 'scripts');
-writeFileSync(
-  `${SCRIPTS}.py`,
+const PYTHON = file(
+  'try.py',
   `import json, urllib.request, urllib.error
 for path in ('allowed', 'denied'):
     try:
@@ -42,16 +36,14 @@ for path in ('allowed', 'denied'):
     except urllib.error.HTTPError as error:
         print(error.code, json.load(error)['error'])
 `,
-  { mode: 0o644 },
 );
-writeFileSync(
-  `${SCRIPTS}.mjs`,
+const MODULE = file(
+  'try.mjs',
   `for (const path of ['allowed', 'denied']) {
   const response = await fetch('https://api.allowed.test/' + path);
   console.log(response.status, response.ok ? '' : (await response.json()).error);
 }
 `,
-  { mode: 0o644 },
 );
 
 /** Node's, which a minimal Debian lacks. */
@@ -62,35 +54,28 @@ const PLACES: readonly (readonly [string, Partial<SandboxOptions>])[] = [
   ['runsc', { runtime: 'runsc' }],
 ];
 
-describe.each(PLACES)('under %s', (_name, place) => {
+for (const [name, place] of PLACES) {
   const why = missing(place.runtime ?? 'runc');
-  let world: World;
-  beforeAll(async () => {
-    if (why !== undefined) return;
-    await ensureBuilt();
-    world = await startWorld({ gateway: false });
-  }, 240_000);
-  afterAll(() => world?.stop());
+  describeUnless(why, `under ${name}`, () => {
+    const world = sharedWorld({ gateway: false });
 
-  const inside = async (script: string) =>
-    runSandbox({
-      policy: POLICY,
-      network: await world.network(),
-      flags: ['--upstream-ca-file', '/opt/world-ca.pem', '--log-level', 'error'],
-      binds: [
-        { source: world.caFile, destination: '/opt/world-ca.pem' },
-        { source: NODE, destination: '/opt/node' },
-        { source: realpathSync(LIBATOMIC), destination: LIBATOMIC },
-        { source: `${SCRIPTS}.py`, destination: '/usr/local/try.py' },
-        { source: `${SCRIPTS}.mjs`, destination: '/usr/local/try.mjs' },
-      ],
-      command: ['/bin/sh', '-c', script],
-      ...place,
-    });
+    const inside = async (script: string) =>
+      runSandbox({
+        policy: POLICY,
+        network: await world().network(),
+        flags: ['--upstream-ca-file', '/opt/world-ca.pem', '--log-level', 'error'],
+        binds: [
+          { source: world().caFile, destination: '/opt/world-ca.pem' },
+          { source: NODE, destination: '/opt/node' },
+          { source: realpathSync(LIBATOMIC), destination: LIBATOMIC },
+          { source: PYTHON, destination: '/usr/local/try.py' },
+          { source: MODULE, destination: '/usr/local/try.mjs' },
+        ],
+        command: ['/bin/sh', '-c', script],
+        ...place,
+      });
 
-  test.skipIf(why !== undefined)(
-    `clients trust the sandbox’s certificates, and are told what is denied${why === undefined ? '' : ` (skipped: ${why})`}`,
-    async () => {
+    test('clients trust the sandbox’s certificates, and are told what is denied', async () => {
       const curl = (options: string, path: string) =>
         `curl -s -m 10 ${options} -w " %{http_code} %{http_version}\\n" https://api.allowed.test/${path} | tail -n 1 | sed 's/.*[}a-z] //'`;
       const { stdout, stderr } = await inside(
@@ -126,10 +111,11 @@ describe.each(PLACES)('under %s', (_name, place) => {
         '403 policy_denied',
         '60',
       ]);
-      const paths = world.records().filter(({ protocol }) => protocol === 'https' || protocol === 'http');
+      const paths = world()
+        .records()
+        .filter(({ protocol }) => protocol === 'https' || protocol === 'http');
       expect(JSON.stringify(paths)).toContain('/allowed');
       expect(JSON.stringify(paths)).not.toContain('/denied');
-    },
-    120_000,
-  );
-});
+    }, 120_000);
+  });
+}

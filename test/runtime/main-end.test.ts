@@ -1,20 +1,17 @@
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld, type World } from '../../scripts/lib/world.ts';
 import { sshOptions } from '../dev-gateway/client/openssh.ts';
-import { GATEWAY, startIn } from './gateway-side.ts';
+import { describeUnless } from './describe-unless.ts';
+import { established, GATEWAY, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
 
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-`;
+const POLICY = sandboxPolicy();
 
 const why = missing('runc', 'ssh');
-describe.skipIf(why !== undefined)('who is attached when the main process ends', () => {
+describeUnless(why, 'who is attached when the main process ends', () => {
   let world: World | undefined;
   let sandbox: RunningSandbox | undefined;
   afterEach(async () => {
@@ -36,10 +33,7 @@ describe.skipIf(why !== undefined)('who is attached when the main process ends',
       stdin: 'pipe',
     });
     sandbox = started;
-    await vi.waitFor(() => expect(made.gatewayOutput()).toContain('established'), {
-      timeout: 60_000,
-      interval: 100,
-    });
+    await established(made);
     const place = { gateway: GATEWAY, sandbox: started.sandboxId };
     const viewer = startIn(made, ['ssh', ...sshOptions(place), '-T', '-s', 'sandbox', 'openshell-main']);
     await viewer.shows('begins');

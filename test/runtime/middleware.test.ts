@@ -1,22 +1,19 @@
 /** Requests of a workload pass a service of the operator's that the gateway names. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { namespacePath } from '../../scripts/lib/network.ts';
 import { NODE } from '../../scripts/lib/paths.ts';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
-import { ADDRESS, startWorld, type World } from '../../scripts/lib/world.ts';
+import { ADDRESS } from '../../scripts/lib/world.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
 const why = missing('runc');
 const PORT = 9300;
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-network_policies:
+const POLICY = sandboxPolicy(`network_policies:
   api:
     endpoints:
       - { host: api.allowed.test, ports: [80, 443], protocol: rest, enforcement: enforce, access: full }
@@ -24,41 +21,42 @@ network_policies:
 network_middlewares:
   keys: { middleware: openshell/regex, order: 1, endpoints: { include: ["*.allowed.test"] } }
   scan: { middleware: scanner, order: 2, endpoints: { include: ["*.allowed.test"] } }
-`;
+`);
 
-describe.skipIf(why !== undefined)(`middlewares${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-  let world: World;
+describeUnless(why, 'middlewares', () => {
+  const world = sharedWorld();
   let service: ChildProcess | undefined;
   let printed = '';
   beforeAll(async () => {
-    await ensureBuilt();
-    world = await startWorld();
     const script = join(import.meta.dirname, 'middleware-service.ts');
-    const command = [`--net=${namespacePath(world.namespace)}`, NODE, script, ADDRESS.gateway, String(PORT)];
+    const command = [
+      `--net=${namespacePath(world().namespace)}`,
+      NODE,
+      script,
+      ADDRESS.gateway,
+      String(PORT),
+    ];
     service = spawn('nsenter', command, { stdio: ['ignore', 'pipe', 'inherit'] });
     service.stdout?.on('data', (chunk: Buffer) => {
       printed += chunk.toString();
     });
     await vi.waitFor(() => expect(printed).toMatch(/^listening$/m), { timeout: 20_000 });
-    await world.control('POST', '/policy', POLICY);
+    await world().control('POST', '/policy', POLICY);
     const endpoint = `http://${ADDRESS.gateway}:${PORT}`;
-    await world.control('POST', '/middleware', {
+    await world().control('POST', '/middleware', {
       services: [{ name: 'scanner', endpoint, insecure: true, timeout: '10s' }],
     });
-  }, 240_000);
-  afterAll(async () => {
-    service?.kill();
-    await world?.stop();
   });
+  afterAll(() => void service?.kill());
 
   test('change what goes out, deny it, and let nothing pass when they are gone', async () => {
     const send = (body: string) =>
       `curl -s -m 20 -d '${body}' https://api.allowed.test/v1 | grep -o -e '"error":"[a-z_]*"' -e '"x-openshell-middleware-seen":"yes"' -e '"received":[0-9]*'; `;
     const sandbox = await startSandbox({
-      gateway: world.gatewayUrl,
-      network: await world.network(),
+      gateway: world().gatewayUrl,
+      network: await world().network(),
       flags: ['--upstream-ca-file', '/etc/world-ca.pem', '--log-level', 'error'],
-      binds: [{ source: world.caFile, destination: '/etc/world-ca.pem' }],
+      binds: [{ source: world().caFile, destination: '/etc/world-ca.pem' }],
       stdin: 'pipe',
       command: [
         '/bin/sh',

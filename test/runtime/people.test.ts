@@ -1,79 +1,67 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { type RunningSandbox, startSandbox } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
 import { sshOptions } from '../dev-gateway/client/openssh.ts';
-import { client, GATEWAY, inNetworkOf, startIn } from './gateway-side.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
+import { describeUnless } from './describe-unless.ts';
+import { client, established, GATEWAY, inNetworkOf, startIn } from './gateway-side.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
 import { openScreen, type Screen } from './screen.ts';
+import { sharedWorld } from './world-fixture.ts';
 
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null, /dev/ptmx, /dev/pts]
-`;
+const POLICY = sandboxPolicy('', { readWrite: ['/dev/ptmx', '/dev/pts'] });
 const PLACES = [
   { name: 'runc', runtime: 'runc' },
   { name: 'gVisor', runtime: 'runsc' },
 ] as const;
 
-describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
+for (const { name, runtime } of PLACES) {
   const why = missing(runtime, 'ssh', 'rsync', 'tmux', 'git');
-  const here = mkdtempSync(join(tmpdir(), 'people-'));
-  const config = join(here, 'ssh_config');
-  let world: World;
-  let sandbox: RunningSandbox;
+  describeUnless(why, `a person in a sandbox under ${name}`, () => {
+    const { directory: here } = temporaryDirectory('people-');
+    const config = join(here, 'ssh_config');
+    const world = sharedWorld();
+    let sandbox: RunningSandbox;
 
-  beforeAll(async () => {
-    if (why !== undefined) return;
-    await ensureBuilt();
-    world = await startWorld();
-    await world.control('POST', '/policy', POLICY);
-    sandbox = await startSandbox({
-      runtime,
-      rootfs: 'people',
-      gateway: world.gatewayUrl,
-      network: await world.network(),
-      command: ['/bin/sh', '-c', 'echo begins; exec sleep 1000'],
-    });
-    const options = sshOptions({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
-    const lines = options.filter((word) => word !== '-o').map((word) => `  ${word.replace('=', ' ')}\n`);
-    writeFileSync(config, `Host sandbox\n${lines.join('')}`);
-    const ready = (): void => {
-      expect(sandbox.printed().stdout).toContain('begins');
-      expect(world.gatewayOutput()).toContain('established');
+    beforeAll(async () => {
+      await world().control('POST', '/policy', POLICY);
+      sandbox = await startSandbox({
+        runtime,
+        rootfs: 'people',
+        gateway: world().gatewayUrl,
+        network: await world().network(),
+        command: ['/bin/sh', '-c', 'echo begins; exec sleep 1000'],
+      });
+      const options = sshOptions({ gateway: GATEWAY, sandbox: sandbox.sandboxId });
+      const lines = options.filter((word) => word !== '-o').map((word) => `  ${word.replace('=', ' ')}\n`);
+      writeFileSync(config, `Host sandbox\n${lines.join('')}`);
+      await established(world());
+      await vi.waitFor(() => expect(sandbox.printed().stdout).toContain('begins'), {
+        timeout: 60_000,
+        interval: 100,
+      });
+    }, 240_000);
+    afterAll(() => sandbox?.stop());
+
+    const start = (command: readonly string[]) => startIn(world(), command);
+    const run = async (...command: readonly string[]) => {
+      const { child, seen, closed } = start(command);
+      child.stdin.end();
+      return { code: await closed, ...seen };
     };
-    await vi.waitFor(ready, { timeout: 60_000, interval: 100 });
-  }, 240_000);
-  afterAll(async () => {
-    await sandbox?.stop();
-    await world?.stop();
-    rmSync(here, { recursive: true, force: true });
-  }, 120_000);
+    const ssh = (...command: readonly string[]) => run('ssh', '-F', config, 'sandbox', ...command);
+    const gateway = (verb: string) => client(sandbox.sandboxId, verb);
+    const shell = (columns: number, rows: number): Screen => {
+      const screen = openScreen([...inNetworkOf(world()), ...gateway('shell')], columns, rows);
+      return screen;
+    };
+    const shows = (screen: Screen, text: string | RegExp) =>
+      vi.waitFor(() => expect(screen.read()).toMatch(text), { timeout: 20_000, interval: 100 });
 
-  const start = (command: readonly string[]) => startIn(world, command);
-  const run = async (...command: readonly string[]) => {
-    const { child, seen, closed } = start(command);
-    child.stdin.end();
-    return { code: await closed, ...seen };
-  };
-  const ssh = (...command: readonly string[]) => run('ssh', '-F', config, 'sandbox', ...command);
-  const gateway = (verb: string) => client(sandbox.sandboxId, verb);
-  const shell = (columns: number, rows: number): Screen => {
-    const screen = openScreen([...inNetworkOf(world), ...gateway('shell')], columns, rows);
-    return screen;
-  };
-  const shows = (screen: Screen, text: string | RegExp) =>
-    vi.waitFor(() => expect(screen.read()).toMatch(text), { timeout: 20_000, interval: 100 });
-
-  test.skipIf(why !== undefined)(
-    'has a shell on a terminal, which follows the window, and whose Ctrl-C ends a program alone',
-    async () => {
+    test('has a shell on a terminal, which follows the window, and whose Ctrl-C ends a program alone', async () => {
       const screen = shell(100, 30);
       try {
         await shows(screen, /\$$/m);
@@ -109,13 +97,9 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
       } finally {
         screen.stop();
       }
-    },
-    90_000,
-  );
+    }, 90_000);
 
-  test.skipIf(why !== undefined)(
-    'has commands and a shell without a terminal of their own, whose input ends where a pipe does',
-    async () => {
+    test('has commands and a shell without a terminal of their own, whose input ends where a pipe does', async () => {
       const command = async (verb: string, input: string, ...words: readonly string[]) => {
         const { child, seen, closed } = start([...gateway(verb), ...words]);
         child.stdin.end(input);
@@ -126,14 +110,14 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
         const counted = await command('exec', 'one\ntwo', '--tty', '--', 'wc', '-l');
         expect(counted).toMatchObject({ code: 0, stdout: expect.stringMatching(/1\r\n$/) });
       }
-      expect(await command('shell', 'tty\nexit 5\n')).toEqual({ code: 5, stdout: 'not a tty\n', stderr: '' });
-    },
-    60_000,
-  );
+      expect(await command('shell', 'tty\nexit 5\n')).toEqual({
+        code: 5,
+        stdout: 'not a tty\n',
+        stderr: '',
+      });
+    }, 60_000);
 
-  test.skipIf(why !== undefined)(
-    'edits a file with vi, on the whole screen',
-    async () => {
+    test('edits a file with vi, on the whole screen', async () => {
       const screen = shell(80, 24);
       try {
         await shows(screen, /\$$/m);
@@ -168,15 +152,11 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
       } finally {
         screen.stop();
       }
-    },
-    90_000,
-  );
+    }, 90_000);
 
-  test.skipIf(why !== undefined)(
-    'closes her terminal, which is a hang-up and types no end of input',
-    async () => {
+    test('closes her terminal, which is a hang-up and types no end of input', async () => {
       // A process of another session hears of its terminal's end by reading alone, before any signal.
-      const screen = openScreen(['setsid', '--wait', ...inNetworkOf(world), ...gateway('shell')], 80, 24);
+      const screen = openScreen(['setsid', '--wait', ...inNetworkOf(world()), ...gateway('shell')], 80, 24);
       try {
         await shows(screen, /\$$/m);
         screen.type("stty raw -echo; echo rea''dy; exec cat >/tmp/typed");
@@ -195,13 +175,9 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
         expect([code, stdout]).toEqual([0, 'all']);
       };
       await vi.waitFor(gone, { timeout: 20_000, interval: 200 });
-    },
-    90_000,
-  );
+    }, 90_000);
 
-  test.skipIf(why !== undefined)(
-    'leaves a tmux in the sandbox, and finds it again',
-    async () => {
+    test('leaves a tmux in the sandbox, and finds it again', async () => {
       let screen = shell(80, 24);
       try {
         await shows(screen, /\$$/m);
@@ -223,13 +199,9 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
         screen.stop();
         await ssh('tmux kill-server');
       }
-    },
-    90_000,
-  );
+    }, 90_000);
 
-  test.skipIf(why !== undefined)(
-    'copies 10 MB both ways with scp, sftp and rsync, and clones with git',
-    async () => {
+    test('copies 10 MB both ways with scp, sftp and rsync, and clones with git', async () => {
       const bytes = randomBytes(10 << 20);
       mkdirSync(join(here, 'tree/inner'), { recursive: true });
       writeFileSync(join(here, 'tree/inner/bytes'), bytes);
@@ -267,13 +239,9 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
       ];
       expect(await run(...clone)).toMatchObject({ code: 0 });
       expect(readFileSync(join(here, 'repo/a'), 'utf8')).toBe('hello\n');
-    },
-    180_000,
-  );
+    }, 180_000);
 
-  test.skipIf(why !== undefined)(
-    'has an editor install its server, which outlives the connection and is reached through it',
-    async () => {
+    test('has an editor install its server, which outlives the connection and is reached through it', async () => {
       // As VS Code's Remote-SSH does it: a script on the input of a shell, with a SOCKS port beside it.
       const script = (again: boolean) => `set -e
         mkdir -p ~/.editor-server/bin && cd ~/.editor-server
@@ -321,22 +289,14 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
       expect(second.port).toBe(first.port);
       second.child.stdin.end();
       expect(await second.closed).toBe(3);
-    },
-    120_000,
-  );
+    }, 120_000);
 
-  test.skipIf(why !== undefined)(
-    'reads as much of a command as she wants, which ends then',
-    async () => {
+    test('reads as much of a command as she wants, which ends then', async () => {
       const { code, stdout, stderr } = await run('sh', '-c', `ssh -F ${config} sandbox yes | head -2`);
       expect([code, stdout, stderr]).toEqual([0, 'y\ny\n', '']);
-    },
-    60_000,
-  );
+    }, 60_000);
 
-  test.skipIf(why !== undefined)(
-    'runs many commands over one connection that is shared',
-    async () => {
+    test('runs many commands over one connection that is shared', async () => {
       const shared = [
         '-o',
         `ControlPath=${here}/control`,
@@ -352,7 +312,6 @@ describe.each(PLACES)('a person in a sandbox under $name', ({ runtime }) => {
         Array.from({ length: 20 }, (_, n) => `${n} ${n}\n`),
       );
       await run('ssh', ...shared, '-F', config, '-O', 'exit', 'sandbox');
-    },
-    60_000,
-  );
-});
+    }, 60_000);
+  });
+}

@@ -1,17 +1,13 @@
 /** A workload is denied, proposes the rule that it lacks, and goes on when a person has approved it. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ensureBuilt } from '../../scripts/lib/build.ts';
+import { beforeAll, expect, test } from 'vitest';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
-import { startWorld, type World } from '../../scripts/lib/world.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
+import { sandboxPolicy } from './sandbox-policy.ts';
+import { sharedWorld } from './world-fixture.ts';
 
 const why = missing('runc');
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-network_policies:
+const POLICY = sandboxPolicy(`network_policies:
   reading:
     endpoints:
       - host: public.wild.test
@@ -20,7 +16,7 @@ network_policies:
         enforcement: enforce
         rules: [{ allow: { method: GET, path: /read/** } }]
     binaries: [{ path: "/**" }]
-`;
+`);
 const RULE = {
   endpoints: [
     {
@@ -43,22 +39,19 @@ interface Chunk {
   readonly status: string;
 }
 
-describe.skipIf(why !== undefined)(`proposals${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-  let world: World;
+describeUnless(why, 'proposals', () => {
+  const world = sharedWorld();
   beforeAll(async () => {
-    await ensureBuilt();
-    world = await startWorld();
-    await world.control('POST', '/policy', POLICY);
-  }, 240_000);
-  afterAll(() => world?.stop());
+    await world().control('POST', '/policy', POLICY);
+  });
 
   test('are offered only where they may be made, decided by a person, and then in force', async () => {
     const sandbox = await startSandbox({
-      gateway: world.gatewayUrl,
-      network: await world.network(),
+      gateway: world().gatewayUrl,
+      network: await world().network(),
       flags: ['--upstream-ca-file', '/etc/world-ca.pem', '--log-level', 'error'],
       env: { OPENSHELL_POLICY_POLL_INTERVAL_SECS: '1' },
-      binds: [{ source: world.caFile, destination: '/etc/world-ca.pem' }],
+      binds: [{ source: world().caFile, destination: '/etc/world-ca.pem' }],
       stdin: 'pipe',
       command: [
         '/bin/sh',
@@ -78,12 +71,12 @@ describe.skipIf(why !== undefined)(`proposals${why === undefined ? '' : ` (skipp
     });
     try {
       await expect.poll(() => sandbox.printed().stdout, { timeout: 40_000 }).toMatch(/^off$/m);
-      await world.control('POST', '/setting?key=agent_policy_proposals_enabled&value=true');
+      await world().control('POST', '/setting?key=agent_policy_proposals_enabled&value=true');
       sandbox.child.stdin?.write('go\n');
       await expect.poll(() => sandbox.printed().stdout, { timeout: 40_000 }).toMatch(/^proposed$/m);
-      const chunks = (await world.control('GET', '/chunks')) as readonly Chunk[];
+      const chunks = (await world().control('GET', '/chunks')) as readonly Chunk[];
       const asked = chunks.find(({ status }) => status === 'pending');
-      await world.control('POST', `/chunk?id=${asked?.id}&decision=approve`);
+      await world().control('POST', `/chunk?id=${asked?.id}&decision=approve`);
       await expect.poll(() => sandbox.printed().stdout, { timeout: 40_000 }).toMatch(/^end$/m);
     } finally {
       sandbox.child.stdin?.end();
@@ -108,6 +101,6 @@ describe.skipIf(why !== undefined)(`proposals${why === undefined ? '' : ` (skipp
     expect(json[4]).toMatchObject({ status: 'submitted', accepted_chunks: 1 });
     expect(json[5]).toMatchObject({ status: 'approved', policy_reloaded: true });
     expect(lines).toContain('after 200');
-    expect(JSON.stringify(await world.control('GET', '/logs'))).toContain('CONFIG:APPROVED');
+    expect(JSON.stringify(await world().control('GET', '/logs'))).toContain('CONFIG:APPROVED');
   }, 180_000);
 });

@@ -1,16 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import {
-  chmodSync,
-  copyFileSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, copyFileSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { ensureBuilt } from '../../scripts/lib/build.ts';
 import {
   type RunningSandbox,
@@ -18,30 +9,14 @@ import {
   type SandboxOptions,
   startSandbox,
 } from '../../scripts/lib/sandbox.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
+import { describeUnless } from './describe-unless.ts';
 import { missing } from './requirements.ts';
+import { CURL_TO_API, sandboxPolicy } from './sandbox-policy.ts';
 
 const why = missing('runc');
-const directory = mkdtempSync(join(tmpdir(), 'sandbox-test-'));
-chmodSync(directory, 0o755);
-afterAll(() => rmSync(directory, { recursive: true }));
-
-const file = (name: string, text: string): string => {
-  writeFileSync(join(directory, name), text, { mode: 0o644 });
-  return join(directory, name);
-};
-const POLICY = file(
-  'policy.yaml',
-  `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-network_policies:
-  api:
-    endpoints: [{ host: api.allowed.test, port: 80 }]
-    binaries: [{ path: /usr/bin/curl }]
-`,
-);
+const { directory, file } = temporaryDirectory('sandbox-test-');
+const POLICY = file('policy.yaml', sandboxPolicy(CURL_TO_API));
 const sh = (script: string, options: Partial<SandboxOptions> = {}) =>
   runSandbox({ policy: POLICY, command: ['/bin/sh', '-c', script], ...options });
 const printed = async (sandbox: RunningSandbox, text: string) =>
@@ -62,7 +37,7 @@ function tree(pid: number): readonly number[] {
   return [pid, ...(children === '' ? [] : children.split(' ').map(Number).flatMap(tree))];
 }
 
-describe.skipIf(why !== undefined)(`a sandbox${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
+describeUnless(why, 'a sandbox', () => {
   test.each([
     ['exit 0', 0],
     ['exit 7', 7],

@@ -1,30 +1,23 @@
 /** What starts a session hides itself, and a process that hides could share a caller's socket: ours must not count. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { describe, expect, test, vi } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { startSandbox } from '../../scripts/lib/sandbox.ts';
 import { startWorld } from '../../scripts/lib/world.ts';
 import { sshOptions } from '../dev-gateway/client/openssh.ts';
-import { client, GATEWAY, inNetworkOf, runIn } from './gateway-side.ts';
+import { describeUnless } from './describe-unless.ts';
+import { client, established, GATEWAY, inNetworkOf, runIn } from './gateway-side.ts';
 import { PLACES } from './places.ts';
 import { missing } from './requirements.ts';
+import { CURL_TO_API, sandboxPolicy } from './sandbox-policy.ts';
 
-const POLICY = `version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /bin, /sbin, /lib, /lib64, /etc, /proc, /dev/urandom]
-  read_write: [/tmp, /dev/null]
-network_policies:
-  api:
-    endpoints: [{ host: api.allowed.test, port: 80 }]
-    binaries: [{ path: /usr/bin/curl }]
-`;
+const POLICY = sandboxPolicy(CURL_TO_API);
 /** A code a line, for every request. */
 const CALLER = `while :; do curl -s -o /dev/null -w '%{http_code}\\n' http://api.allowed.test/; done`;
 const CHOSEN = ['runc, restricted', 'runc as root with default capabilities', 'runc without seccomp'];
 const why = missing('runc', 'sftp');
 
-describe.skipIf(why !== undefined)(`a caller${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
+describeUnless(why, 'a caller', () => {
   test.each(PLACES.filter(({ name }) => CHOSEN.includes(name)))(
     'is identified while sessions start and a file server waits: $name',
     async (place) => {
@@ -39,7 +32,7 @@ describe.skipIf(why !== undefined)(`a caller${why === undefined ? '' : ` (skippe
         });
         const codes = () => sandbox.printed().stdout.match(/^\d{3}$/gm) ?? [];
         await vi.waitFor(() => expect(codes().length).toBeGreaterThan(3), { timeout: 60_000, interval: 100 });
-        await vi.waitFor(() => expect(world.gatewayOutput()).toContain('established'), { timeout: 60_000 });
+        await established(world);
         // It is there for as long as nobody tells it anything.
         const [enter, ...words] = inNetworkOf(world);
         const options = sshOptions({ gateway: GATEWAY, sandbox: sandbox.sandboxId });

@@ -6,6 +6,16 @@ import { ensureBuilt } from '../../scripts/lib/build.ts';
 import { connect, makeNamespace, namespacePath, removeNamespace } from '../../scripts/lib/network.ts';
 import { cached } from '../../scripts/lib/paths.ts';
 import { type RunningSandbox, type SandboxOptions, startSandbox } from '../../scripts/lib/sandbox.ts';
+import { PLACES } from './places.ts';
+
+const CHOSEN = [
+  'runc, restricted',
+  'runc without seccomp, /proc unmasked',
+  "runc as root with the Podman driver's capabilities",
+  'gVisor',
+];
+/** Where OpenSSH's own programs are tried: under both fences, as a user and as root, and in gVisor. */
+export const SSH_PLACES = PLACES.filter(({ name }) => CHOSEN.includes(name));
 
 const [NEAR, FAR] = ['10.99.7.1', '10.99.7.2'];
 

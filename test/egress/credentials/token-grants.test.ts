@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status as grpcStatus, type handleUnaryCall, Server, ServerCredentials } from '@grpc/grpc-js';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ProviderProfileCredential } from '../../../proto/generated/openshell/v1/openshell.ts';
 import {
   type JWTSVIDRequest,
@@ -21,11 +21,9 @@ import { Secret } from '../../../supervisor/observability/secret.ts';
 import { err, ok } from '../../../supervisor/result.ts';
 import { serviceDefinition } from '../../dev-gateway/grpc.ts';
 import { VirtualClock } from '../../gateway/virtual-clock.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
 
-const undo: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const undo = undoAfterEach();
 
 const credential = (
   grant: Partial<ProviderProfileCredential['tokenGrant']> = {},

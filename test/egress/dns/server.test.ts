@@ -1,29 +1,27 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { type AddressInfo, connect, type Socket } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   createDnsServer,
   type DnsServer,
   type DnsServerOptions,
 } from '../../../supervisor/egress/dns/server.ts';
 import { listenHere } from '../../../supervisor/egress/listen.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
 import { ask, type Reply, readReply } from './queries.ts';
 
 /** Polls with patience: other tests share the machine. */
 const until = <T>(read: () => T, options: { readonly interval?: number; readonly timeout?: number } = {}) =>
   expect.poll(read, { timeout: 15_000, ...options });
 
-const cleanups: (() => void)[] = [];
-afterEach(() => {
-  for (const clean of cleanups.splice(0)) clean();
-});
+const undo = undoAfterEach();
 
 async function start(options: Partial<DnsServerOptions> = {}): Promise<{ server: DnsServer; port: number }> {
   const server = createDnsServer({
     answer: async () => ({ rcode: 0, records: [{ type: 'A', address: '127.64.0.9', ttl: 30 }] }),
     ...options,
   });
-  cleanups.push(() => server.stop());
+  undo.push(() => server.stop());
   const listener = await listenHere('127.0.0.1', 0);
   if (!listener.ok) throw new Error(listener.error);
   server.serveTcp(listener.value);
@@ -48,7 +46,7 @@ function open(port: number) {
   socket.on('close', () => {
     state.closed = true;
   });
-  cleanups.push(() => socket.destroy());
+  undo.push(() => socket.destroy());
   const replies = (): Reply[] => {
     const found: Reply[] = [];
     for (let at = 0; at + 2 <= bytes.length && at + 2 + bytes.readUInt16BE(at) <= bytes.length; ) {
@@ -164,7 +162,7 @@ describe('over TCP', () => {
 describe('over UDP', () => {
   async function exchange(port: number, message: Buffer): Promise<Reply> {
     const socket = createSocket('udp4');
-    cleanups.push(() => socket.close());
+    undo.push(() => socket.close());
     const reply = new Promise<Buffer>((done) => socket.once('message', done));
     socket.send(message, port, '127.0.0.1');
     return readReply(await reply);

@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { connect as connectHttp2 } from 'node:http2';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ResolvedRoute } from '../../../proto/generated/openshell/inference/v1/inference.ts';
 import { systemClock } from '../../../supervisor/clock.ts';
 import { BodyBudget } from '../../../supervisor/egress/http/connection-context.ts';
@@ -15,25 +14,13 @@ import { RouteTable } from '../../../supervisor/egress/inference/route-table.ts'
 import { LocalServices } from '../../../supervisor/egress/local-services.ts';
 import { upstreamTrust } from '../../../supervisor/egress/tls/upstream.ts';
 import { ok } from '../../../supervisor/result.ts';
-import {
-  type Authorities,
-  collect,
-  makeAuthorities,
-  secure,
-  startHttps,
-  tunnel,
-} from '../inspection-fixture.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
+import { collect, makeAuthorities, openHttp2, secure, startHttps, tunnel } from '../inspection-fixture.ts';
 import { startProxy } from '../proxy-fixture.ts';
 
 const KEY = 'sk-canary-service';
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 interface Provider {
   readonly route?: Partial<ResolvedRoute>;
@@ -364,8 +351,7 @@ describe('inference.local', () => {
 
   test('answers over HTTP/2 too, and only over TLS', async () => {
     const { proxy, events } = await start((_, response) => response.end('{"id":2}'));
-    const socket = await secure(proxy.port, 'inference.local', 443, authorities, { protocols: ['h2'] });
-    const session = connectHttp2('https://inference.local', { createConnection: () => socket });
+    const session = await openHttp2(proxy.port, 'inference.local', 443, authorities);
     undo.push(() => session.destroy());
     const stream = session.request({ ':method': 'POST', ':path': CHAT, 'content-type': 'application/json' });
     let text = '';

@@ -1,12 +1,12 @@
-import { connect as connectHttp2 } from 'node:http2';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   type Decision,
   ExistingHeaderAction,
   type HeaderMutation,
 } from '../../../proto/generated/openshell/middleware/v1/middleware.ts';
 import { WorkAdmission } from '../../../supervisor/egress/middleware/admission.ts';
-import { type Authorities, makeAuthorities, secure, startHttps } from '../inspection-fixture.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
+import { makeAuthorities, openHttp2, secure, startHttps } from '../inspection-fixture.ts';
 import { startGuarded } from './proxy-fixture.ts';
 import {
   ALLOW,
@@ -17,14 +17,8 @@ import {
   startService,
 } from './service-fixture.ts';
 
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 const WAIT = { timeout: 10_000 };
 async function service(options: ServiceOptions = {}) {
@@ -413,8 +407,7 @@ describe('a body that is larger than a middleware takes', () => {
       services: [registration('scanner', scan.port, { maxPayloadBytes: 1000n })],
       endpoint: `protocol: rest, access: full, enforcement: enforce }\n      - { host: web.test, port: ${upstream.port}, protocol: rest, access: full`,
     });
-    const socket = await secure(proxy.port, 'web.test', upstream.port, authorities, { protocols: ['h2'] });
-    const session = connectHttp2(`https://web.test:${upstream.port}`, { createConnection: () => socket });
+    const session = await openHttp2(proxy.port, 'web.test', upstream.port, authorities);
     undo.push(() => session.destroy());
     const stream = session.request({ ':method': 'POST', ':path': '/v1' });
     stream.end(Buffer.alloc(200_000, 97));

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   MiddlewareManifest,
   SupervisorMiddlewareDefinition,
@@ -17,12 +17,10 @@ import { createCertificateAuthority } from '../../../supervisor/egress/tls/certi
 import { ok } from '../../../supervisor/result.ts';
 import { serviceDefinition } from '../../dev-gateway/grpc.ts';
 import { issue, makeAuthority } from '../../gateway/certificates.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
 import { BOTH, HTTP_ONLY, registration, type ServiceOptions, startService } from './service-fixture.ts';
 
-const undo: (() => void)[] = [];
-afterEach(() => {
-  for (const step of undo.splice(0).reverse()) step();
-});
+const undo = undoAfterEach();
 const WAIT = { timeout: 10_000 };
 async function service(options: ServiceOptions = {}) {
   const started = await startService(options);

@@ -1,5 +1,5 @@
 import { connect, createServer, type Socket } from 'node:net';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import {
   Decision,
   HttpRequestEvaluation,
@@ -10,12 +10,10 @@ import { ServiceClient } from '../../../supervisor/egress/middleware/service-cli
 import { ok } from '../../../supervisor/result.ts';
 import { codeOf, STATUS } from '../../../supervisor/rpc/status.ts';
 import { fastClock } from '../../gateway/fast-clock.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
 import { ALLOW, registration, startService } from './service-fixture.ts';
 
-const undo: (() => void)[] = [];
-afterEach(() => {
-  for (const step of undo.splice(0).reverse()) step();
-});
+const undo = undoAfterEach();
 const WAIT = { timeout: 10_000 };
 const CONFIG = { json: {}, encoded: Buffer.alloc(0) };
 const REQUEST = HttpRequestEvaluation.fromPartial({ middlewareName: 'scan' });

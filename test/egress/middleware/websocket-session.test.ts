@@ -1,4 +1,4 @@
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   WebSocketPreflightAction as Action,
   WebSocketMessageResult,
@@ -8,7 +8,8 @@ import { WorkAdmission } from '../../../supervisor/egress/middleware/admission.t
 import { subjectOf } from '../../../supervisor/egress/middleware/subject.ts';
 import { compilePolicy } from '../../../supervisor/policy/compilation.ts';
 import { documentOf } from '../../policy/grants.ts';
-import { type Authorities, bodyOf, makeAuthorities } from '../inspection-fixture.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
+import { bodyOf, makeAuthorities } from '../inspection-fixture.ts';
 import { chatPolicy, frame, startChat } from '../websocket-fixture.ts';
 import { middlewareYaml, startRegistry } from './proxy-fixture.ts';
 import {
@@ -23,14 +24,8 @@ import {
   startService,
 } from './service-fixture.ts';
 
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 const WAIT = { timeout: 10_000 };
 const TEXT = 1;
 const BINARY = 2;
@@ -328,19 +323,8 @@ describe('a middleware of a WebSocket that fails', () => {
 });
 
 describe('policy', () => {
-  const graphql = (port: number) => `version: 1
-network_policies:
-  chat:
-    endpoints:
-      - host: chat.test
-        port: ${port}
-        protocol: websocket
-        enforcement: enforce
-        rules:
-          - allow: { method: GET, path: "/chat" }
-          - allow: { operation_type: query, fields: [hello] }
-    binaries: [{ path: "/**" }]
-`;
+  const graphql = (port: number) =>
+    chatPolicy(port, '', ['{ method: GET, path: "/chat" }', '{ operation_type: query, fields: [hello] }']);
   const query = (field: string) =>
     JSON.stringify({ id: '1', type: 'subscribe', payload: { query: `{ ${field} }` } });
   test('judges again what a middleware has made of a message', async () => {

@@ -1,5 +1,5 @@
 import { request } from 'node:http';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { NetworkPolicyRule } from '../../../proto/generated/openshell/sandbox/v1/sandbox.ts';
 import type { PolicyChunk } from '../../../proto/generated/openshell/v1/openshell.ts';
 import { LocalServices } from '../../../supervisor/egress/local-services.ts';
@@ -12,12 +12,10 @@ import {
 } from '../../../supervisor/egress/policy-local/policy-local.ts';
 import { err, ok, type Result } from '../../../supervisor/result.ts';
 import { VirtualClock } from '../../gateway/virtual-clock.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
 import { startProxy } from '../proxy-fixture.ts';
 
-const undo: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const undo = undoAfterEach();
 
 const PROPOSAL = JSON.stringify({
   operations: [

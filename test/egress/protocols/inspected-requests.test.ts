@@ -1,26 +1,20 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { gzipSync } from 'node:zlib';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { undoAfterEach } from '../../undo-after-each.ts';
 import {
-  type Authorities,
   bodyOf,
   collect,
   makeAuthorities,
-  secure,
+  openHttp2,
   startHttp,
   startHttps,
   startInspectingProxy,
   tunnel,
 } from '../inspection-fixture.ts';
 
-let authorities: Authorities;
-beforeAll(async () => {
-  authorities = await makeAuthorities();
-});
-const undo: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+const authorities = await makeAuthorities();
+const undo = undoAfterEach();
 
 interface Received {
   readonly line: string;
@@ -366,7 +360,6 @@ describe('MCP over HTTP', () => {
 });
 
 test('inspected bodies come through TLS and HTTP/2 as well', async () => {
-  const { connect } = await import('node:http2');
   const received: string[] = [];
   const upstream = await startHttps(authorities, (request, response) => {
     let body = '';
@@ -381,9 +374,7 @@ test('inspected bodies come through TLS and HTTP/2 as well', async () => {
     () => upstream.stop(),
     () => proxy.proxy.stop(),
   );
-  const socket = await secure(proxy.port, 'api.test', upstream.port, authorities, { protocols: ['h2'] });
-  const session = connect('https://api.test', { createConnection: () => socket });
-  session.on('error', () => undefined);
+  const session = await openHttp2(proxy.port, 'api.test', upstream.port, authorities);
   undo.push(() => session.destroy());
   const post = (body: string) =>
     new Promise<number>((resolve) => {

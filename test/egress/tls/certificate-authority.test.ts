@@ -1,17 +1,15 @@
 import { X509Certificate } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import { connect, type PeerCertificate, type SecureContext } from 'node:tls';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createCertificateAuthority } from '../../../supervisor/egress/tls/certificate-authority.ts';
 import { beginsTls, terminateTls } from '../../../supervisor/egress/tls/termination.ts';
 import { connectTls, upstreamTrust } from '../../../supervisor/egress/tls/upstream.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
 
 const DAY_MS = 86_400_000;
 const NOW = Date.now();
-const undo: (() => void)[] = [];
-afterEach(() => {
-  for (const step of undo.splice(0)) step();
-});
+const undo = undoAfterEach();
 
 /** A server that lets the authority answer as `host`, and what a client of its CA sees. */
 async function handshake(

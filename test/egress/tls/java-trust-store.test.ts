@@ -1,14 +1,13 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { javaTrustStore } from '../../../supervisor/egress/tls/java-trust-store.ts';
+import { temporaryDirectory } from '../../temporary-directory.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'java-trust-'));
-afterAll(() => rmSync(directory, { recursive: true }));
+const { directory } = temporaryDirectory('java-trust-');
 const keytool = spawnSync('keytool', ['-help']).status === 0;
 
 describe('Java’s trust store', () => {

@@ -1,12 +1,13 @@
 import { connect, type Socket } from 'node:net';
 import { createServer, type SecureContext, type TLSSocket } from 'node:tls';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import {
   type CertificateAuthority,
   createCertificateAuthority,
 } from '../../../supervisor/egress/tls/certificate-authority.ts';
 import { connectTls, upstreamTrust } from '../../../supervisor/egress/tls/upstream.ts';
 import { UpstreamSessions } from '../../../supervisor/egress/tls/upstream-sessions.ts';
+import { undoAfterEach } from '../../undo-after-each.ts';
 
 const ticket = (name: string): Buffer => Buffer.from(name);
 
@@ -46,10 +47,7 @@ describe('a connection to a server', () => {
   beforeAll(async () => {
     world = await createCertificateAuthority(Date.now);
   });
-  const stops: (() => void)[] = [];
-  afterEach(() => {
-    for (const stop of stops.splice(0)) stop();
-  });
+  const undo = undoAfterEach();
 
   /** A server for `api.test` whose address is told. */
   const served = async (maxVersion: 'TLSv1.2' | 'TLSv1.3' = 'TLSv1.3'): Promise<number> => {
@@ -58,14 +56,14 @@ describe('a connection to a server', () => {
       socket.on('error', () => undefined).write('hello'),
     );
     await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
-    stops.push(() => server.close());
+    undo.push(() => server.close());
     const address = server.address();
     return typeof address === 'object' && address !== null ? address.port : 0;
   };
   const dialled = async (port: number): Promise<Socket> => {
     const socket = connect(port, '127.0.0.1');
     await new Promise((done) => socket.once('connect', done));
-    stops.push(() => socket.destroy());
+    undo.push(() => socket.destroy());
     return socket;
   };
   /** Whether it went on from an earlier session; the error, where there is one. */
