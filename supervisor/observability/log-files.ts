@@ -1,9 +1,10 @@
 import {
   close,
+  closeSync,
   constants,
   createWriteStream,
-  fstat,
-  open,
+  fstatSync,
+  openSync,
   readdirSync,
   rmSync,
   type WriteStream,
@@ -159,24 +160,27 @@ const DISK = { write, close };
 /**
  * A policy may let the workload write where we log. So no symbolic link is followed, or it would choose which file of
  * ours we write to (open(2), O_NOFOLLOW), and nothing but a file is waited for: a FIFO blocks who opens it until
- * somebody reads (fifo(7)).
+ * somebody reads (fifo(7)). At once, and not by another thread, which becomes root whenever this one does: a file that
+ * root has made we could not open again.
  */
 function openRegular(onSize: (bytes: number) => void): OpenFile {
   const { O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
   const flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
-  return (path, _flags, _mode, callback) =>
-    open(path, flags, 0o640, (error, fd) => {
-      if (error !== null) {
-        callback(error, -1);
-        return;
-      }
-      fstat(fd, (failed, facts) => {
-        if (failed === null && facts.isFile() && facts.nlink === 1) {
-          onSize(facts.size);
-          callback(null, fd);
-          return;
-        }
-        close(fd, () => callback(failed ?? new Error('it is not a file of its own'), -1));
-      });
-    });
+  return (path, _flags, _mode, callback) => {
+    let fd: number;
+    try {
+      fd = openSync(path, flags, 0o640);
+    } catch (error) {
+      callback(error as NodeJS.ErrnoException, -1);
+      return;
+    }
+    const facts = fstatSync(fd);
+    if (facts.isFile() && facts.nlink === 1) {
+      onSize(facts.size);
+      callback(null, fd);
+      return;
+    }
+    closeSync(fd);
+    callback(new Error('it is not a file of its own'), -1);
+  };
 }

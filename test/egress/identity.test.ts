@@ -222,6 +222,16 @@ describe('an executable', () => {
   });
 });
 
+test.skipIf(process.getuid?.() !== 0)(
+  'an executable is read although the supervisor becomes root meanwhile, who may not',
+  () => {
+    const script = join(import.meta.dirname, 'hash-beside-root.ts');
+    const command = ['--bounding-set=-sys_ptrace', '--inh-caps=-sys_ptrace', process.execPath, script];
+    const printed = execFileSync('setpriv', command, { encoding: 'utf8', timeout: 30_000 });
+    expect(JSON.parse(printed)).toEqual({ ok: true, value: expect.stringMatching(/^[0-9a-f]{64}$/) });
+  },
+);
+
 describe('the tables of proc', () => {
   const header =
     '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';

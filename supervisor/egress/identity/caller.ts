@@ -20,9 +20,12 @@ export interface CallerOptions {
   readonly workloadUid?: number;
 }
 
-/** A session is hidden for less than a millisecond between fork(2) and execve(2). */
-const RETRIES = 4;
-const RETRY_MS = 3;
+/**
+ * A session is hidden for less than a millisecond between fork(2) and execve(2), and for as long as its processor is
+ * somebody else's meanwhile. After this many looks, and 127 ms, whoever still hides means to.
+ */
+const RETRIES = 7;
+const FIRST_RETRY_MS = 1;
 
 /** Tells which process is behind a connection to one of our listeners. */
 export class CallerIdentification {
@@ -48,7 +51,7 @@ export class CallerIdentification {
     let found = await this.#owners.find(inode);
     // A session that is just being started hides itself for a moment; so look again before denying.
     for (let tries = 0; found.kind === 'hidden' && tries < RETRIES; tries++) {
-      await this.#options.pause(RETRY_MS);
+      await this.#options.pause(FIRST_RETRY_MS << tries);
       found = await this.#owners.find(inode);
     }
     if (found.kind !== 'found') return err(found.reason);

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { type BigIntStats, createReadStream, fstatSync, openSync, statSync } from 'node:fs';
 import { err, ok, type Result } from '../../result.ts';
 
 const MAX_ENTRIES = 1024;
@@ -18,15 +17,19 @@ interface Entry {
 export class ExecutableHashes {
   readonly #entries = new Map<string, Entry>();
 
-  /** The SHA-256 of the file that a process runs, in hexadecimal; or why it must be denied. */
+  /**
+   * The SHA-256 of the file that a process runs, in hexadecimal; or why it must be denied. Looked at and opened at once, and
+   * not by another thread: those become root whenever this one does (privileges.ts), and root without CAP_SYS_PTRACE
+   * may not look at the workload's processes.
+   */
   async check(proc: string, pid: number, path: string): Promise<Result<string, string>> {
     const file = `${proc}/${pid}/exe`;
     try {
-      const facts = await stat(file, { bigint: true });
-      const key = `${facts.size}:${facts.mtimeNs}:${facts.ctimeNs}:${facts.dev}:${facts.ino}`;
       const before = this.#entries.get(path);
-      if (before?.key === key) return ok(before.digest);
-      const digest = await sha256(file);
+      if (before?.key === keyOf(statSync(file, { bigint: true }))) return ok(before.digest);
+      const fd = openSync(file, 'r');
+      const key = keyOf(fstatSync(fd, { bigint: true }));
+      const digest = await sha256(fd);
       // Looked up only now: another connection may have been the first use while we read.
       const known = this.#entries.get(path);
       if (known !== undefined && known.digest !== digest)
@@ -41,10 +44,14 @@ export class ExecutableHashes {
   }
 }
 
-function sha256(file: string): Promise<string> {
+const keyOf = ({ size, mtimeNs, ctimeNs, dev, ino }: BigIntStats): string =>
+  `${size}:${mtimeNs}:${ctimeNs}:${dev}:${ino}`;
+
+/** Of all that can be read from a descriptor, which is closed then. */
+function sha256(fd: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const hash = createHash('sha256');
-    createReadStream(file, { highWaterMark: 256 * 1024 })
+    createReadStream('', { fd, highWaterMark: 256 * 1024 })
       .on('error', reject)
       .on('data', (chunk) => hash.update(chunk))
       .on('end', () => resolve(hash.digest('hex')));
