@@ -167,20 +167,17 @@ function openRegular(onSize: (bytes: number) => void): OpenFile {
   const { O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
   const flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
   return (path, _flags, _mode, callback) => {
-    let fd: number;
+    let fd = -1;
     try {
       fd = openSync(path, flags, 0o640);
+      const facts = fstatSync(fd);
+      if (!facts.isFile() || facts.nlink !== 1) throw new Error('it is not a file of its own');
+      onSize(facts.size);
     } catch (error) {
+      if (fd >= 0) closeSync(fd);
       callback(error as NodeJS.ErrnoException, -1);
       return;
     }
-    const facts = fstatSync(fd);
-    if (facts.isFile() && facts.nlink === 1) {
-      onSize(facts.size);
-      callback(null, fd);
-      return;
-    }
-    closeSync(fd);
-    callback(new Error('it is not a file of its own'), -1);
+    callback(null, fd);
   };
 }
